@@ -1,0 +1,217 @@
+"""The transport contract: what a broker does for publishers and workers.
+
+Both sides know these types and :func:`lback_relay.broker.connect` alone. Whoever implements
+:class:`Broker` passes ``tests/contract/test_broker.py``.
+
+Threads: every method may be called from any thread at any time. Processes: a broker opens its
+connections when first used and must not be used on both sides of a fork; make one per process.
+Errors: :class:`~lback_relay.errors.BrokerUnavailable` when the broker did not answer (the outcome
+is then unknown; publishing again under the same producer and sequence is safe), other
+:class:`~lback_relay.errors.BrokerError` when it refused. Durations are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+EVENTS = "events"
+"""Source of a delivery: the signal's own stream."""
+REDO = "redo"
+"""Source of a delivery: the group's stream of due retries."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One handing of an envelope to a consumer of a group.
+
+    Attributes:
+        signal: the signal's name.
+        source: :data:`EVENTS` or :data:`REDO`.
+        entry_id: the entry's id in that stream, unique per (signal, source).
+        encoded: the envelope's bytes; None when the entry's body is gone (trimmed elsewhere).
+        attempts: handler name to the number of attempts made; only these handlers run. Empty for
+            :data:`EVENTS`: every handler of the group runs, none has yet.
+        deliveries: how often the entry has been handed to a consumer, this time included; 1 for a
+            first delivery.
+    """
+
+    signal: str
+    source: str
+    entry_id: str
+    encoded: bytes | None
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    deliveries: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Run these handlers again later.
+
+    Attributes:
+        attempts: handler name to the number of attempts made so far.
+        delay_s: from now, by the broker's clock.
+    """
+
+    attempts: Mapping[str, int]
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """Put the envelope aside for one handler, or for all when it can't be decoded.
+
+    Attributes:
+        handler: the handler's name; "" when no handler was reached.
+        reason: one word: "attempts", "rejected", "malformed", "crashed", "timeout".
+        error: "TypeName: message" of the last failure.
+        traceback: its formatted traceback, or "".
+        attempts: attempts made.
+    """
+
+    handler: str
+    reason: str
+    error: str
+    traceback: str = ""
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What became of one delivery. Neither retries nor dead letters: it is acknowledged.
+
+    Several handlers of one delivery may end differently, so that one settlement can hold several
+    retries (each with its own delay) and several dead letters.
+    """
+
+    delivery: Delivery
+    retries: Sequence[Retry] = ()
+    dead_letters: Sequence[DeadLetter] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterRecord:
+    """A dead letter as it is stored: ``entry_id``, the envelope's bytes, and what happened."""
+
+    entry_id: str
+    encoded: bytes
+    letter: DeadLetter
+    group: str
+    dead_at_ms: int
+
+
+class Subscription(Protocol):
+    """A live subscription to the broadcasts of some signals."""
+
+    def get(self, timeout_s: float) -> tuple[str, bytes] | None:
+        """Return (signal, envelope bytes), or None when none came within ``timeout_s``.
+
+        It reconnects by itself; raises BrokerUnavailable while it can't (call again later).
+        """
+
+    def close(self) -> None: ...
+
+
+class Broker(Protocol):
+    """One broker in one namespace."""
+
+    def ping(self) -> None:
+        """Raise BrokerUnavailable, or BrokerError when it refuses us (password, rights)."""
+
+    def close(self) -> None:
+        """Close all connections. The broker can be used again afterwards; it then reconnects."""
+
+    # publishing ------------------------------------------------------------------------------
+
+    def publish(
+        self,
+        signal: str,
+        encoded: Sequence[bytes],
+        *,
+        producer_id: str,
+        first_sequence: int,
+        queue: bool,
+        broadcast: bool,
+        max_backlog: int | None = None,
+    ) -> int:
+        """Append and/or broadcast a batch, each envelope once however often this is called.
+
+        ``encoded[i]`` has the sequence number ``first_sequence + i`` of this producer and signal;
+        what the broker has accepted before is left out. Atomic: all of the batch or none.
+
+        Returns: how many were new.
+        Raises: BacklogFull, BrokerUnavailable, BrokerError.
+        """
+
+    # consuming -------------------------------------------------------------------------------
+
+    def ensure_groups(self, signals: Sequence[str], group: str) -> None:
+        """Create the group on each signal's streams, at 0, if it is not there. Idempotent."""
+
+    def read(
+        self, signals: Sequence[str], group: str, consumer: str, *, count: int, block_s: float
+    ) -> list[Delivery]:
+        """Take up to ``count`` new entries (per stream), due retries before events.
+
+        Blocks up to ``block_s`` when there are none. Recreates a lost group or stream (at 0, with
+        a warning) and returns [] in that call.
+        """
+
+    def claim(
+        self, signals: Sequence[str], group: str, consumer: str, *, min_idle_s: float, count: int
+    ) -> list[Delivery]:
+        """Take over up to ``count`` entries whose lease has expired; the whole cursor is walked."""
+
+    def renew(self, deliveries: Sequence[Delivery], group: str, consumer: str) -> list[Delivery]:
+        """Renew the lease of each entry that still is this consumer's.
+
+        Returns: those that are not (settling them will change nothing).
+        """
+
+    def settle(
+        self, settlements: Sequence[Settlement], group: str, consumer: str
+    ) -> list[Delivery]:
+        """Acknowledge, schedule retries and write dead letters, each entry atomically.
+
+        Entries that are not this consumer's any more are left alone.
+
+        Returns: those that were left alone.
+        """
+
+    def give_back(self, deliveries: Sequence[Delivery], group: str, consumer: str) -> None:
+        """Return unstarted entries: the next claim of any consumer takes them at once.
+
+        Their delivery count is set back by one.
+        """
+
+    def promote(self, signals: Sequence[str], group: str) -> float | None:
+        """Move due retries to the redo streams.
+
+        Returns: seconds until the next retry of these signals is due; None when there is none.
+        """
+
+    def trim(self, signals: Sequence[str]) -> int:
+        """Drop the entries that every group has settled. Returns how many."""
+
+    def leave(self, signals: Sequence[str], group: str, consumer: str) -> bool:
+        """Remove the consumer where nothing of its own is pending. Returns whether all is gone."""
+
+    def heartbeat(self, worker_id: str, figures: Mapping[str, str], *, ttl_s: float) -> None:
+        """Say that this worker lives, with its figures, for ``ttl_s``."""
+
+    # looking ---------------------------------------------------------------------------------
+
+    def workers(self) -> dict[str, dict[str, str]]:
+        """Return the live workers' last figures by worker id."""
+
+    def backlog(self, signal: str, group: str) -> dict[str, int]:
+        """Return ``{"waiting", "pending", "retrying", "dead"}`` of one signal and group."""
+
+    def dead_letters(self, signal: str, group: str, *, count: int) -> list[DeadLetterRecord]:
+        """Return the oldest ``count`` dead letters."""
+
+    # broadcasting ----------------------------------------------------------------------------
+
+    def subscribe(self, signals: Sequence[str]) -> Subscription:
+        """Open a subscription. What is sent before this returns is not heard."""
