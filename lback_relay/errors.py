@@ -107,7 +107,7 @@ class DrainTimeout(RelayError):
     """Handlers were still running when the drain's time was up; their entries stay pending."""
 
 
-class RetryLater(Exception):  # noqa: N818 - a request to the worker, not an error
+class RetryLater(Exception):  # a request to the worker, not an error
     """Raised by a handler: run me again after ``delay_s`` seconds, as the next attempt.
 
     Args:
@@ -122,7 +122,7 @@ class RetryLater(Exception):  # noqa: N818 - a request to the worker, not an err
         super().__init__(reason or f"retry in {delay_s} s")
 
 
-class Reject(Exception):  # noqa: N818 - a request to the worker, not an error
+class Reject(Exception):  # a request to the worker, not an error
     """Raised by a handler: do not try again; make it a dead letter with this reason at once."""
 
     def __init__(self, reason: str) -> None:
