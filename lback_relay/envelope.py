@@ -45,8 +45,8 @@ class Envelope:
     sent_at: datetime
     delivery: tuple[str, ...] = (QUEUE,)
     origin: str = ""
-    trace: Mapping[str, str] = field(default=_NOTHING)
-    extra: Mapping[str, Any] = field(default=_NOTHING)
+    trace: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    extra: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
 
 
 def new_envelope_id(now_ms: int | None = None) -> str:
