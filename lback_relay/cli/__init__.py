@@ -1,0 +1,43 @@
+"""The command ``lback-relay``. Each subcommand is one module, which imports what it needs late."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from lback_relay.cli.check import check as check_command
+from lback_relay.cli.demo import demo as demo_command
+from lback_relay.cli.exits import EXIT_BROKER, EXIT_CONFIG, EXIT_INTERRUPTED
+from lback_relay.errors import BrokerError, RelayError
+from lback_relay.version import __version__
+
+
+class _Group(click.Group):
+    """Turns the relay's errors into one sentence on stderr and an exit code, no traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(EXIT_INTERRUPTED)
+        except RelayError as error:
+            click.echo(f"lback-relay: {error}", err=True)
+            ctx.exit(EXIT_BROKER if isinstance(error, BrokerError) else EXIT_CONFIG)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="lback-relay")
+def main() -> None:
+    """Relay the signals of a Lback project through Redis to worker processes.
+
+    \b
+    Examples:
+      lback-relay check                        the project around the current folder
+      lback-relay check --config relay.toml    a TOML file
+      lback-relay demo --users 50              see it work, with a broker of its own
+    """
+
+
+main.add_command(check_command)
+main.add_command(demo_command)

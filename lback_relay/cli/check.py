@@ -1,0 +1,151 @@
+"""``lback-relay check``: is the config right, what is relayed, does the broker answer?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+
+from lback_relay.config import EMAIL_SIGNAL, RelayConfig, SignalConfig
+from lback_relay.lback.catalogue import NEVER_SENT, OPTIONAL, SIGNALS, kind_of
+
+PING_TIMEOUT_S = 3.0
+
+# What a handler gets for each kind of value, as the projection makes it.
+_RELAYED_AS = {
+    "entity": "snapshot",
+    "request": "snapshot",
+    "response": "snapshot",
+    "exception": "snapshot",
+    "session": "left out",
+    "secret": "redacted unless revealed",
+    "bulk": "cut when long",
+    "object": "left out or named",
+}
+
+
+@click.command()
+@click.option(
+    "--settings",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A Lback project's settings.py, or its folder.  [default: around the current folder]",
+)
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE.toml",
+    help="A TOML file instead of a project.",
+)
+@click.option("--no-ping", is_flag=True, help="Do not connect to the broker.")
+def check(*, settings: Path | None, config_file: Path | None, no_ping: bool) -> None:
+    """Check the config, list what is relayed, and ping the broker.
+
+    Exits with 0 when all is well, 2 when the config can't be used, 4 when the broker can't be
+    reached. Warnings do not change the exit code.
+
+    \b
+    Examples:
+      lback-relay check
+      lback-relay check --settings /srv/shop/settings.py --no-ping
+      LBACK_RELAY_URL=redis://:secret@redis:6379/0 lback-relay check --config relay.toml
+    """
+    if settings is not None and config_file is not None:
+        raise click.UsageError("give either --settings or --config, not both")
+    if config_file is not None:
+        config = RelayConfig.from_toml(config_file)
+    else:
+        from lback_relay.lback.settings import relay_config_from_project
+
+        config = relay_config_from_project(settings)
+    _show(config)
+    if not no_ping:
+        _ping(config)
+
+
+def _show(config: RelayConfig) -> None:
+    click.echo(f"broker      {config.masked_url}")
+    click.echo(f"namespace   {config.namespace}")
+    click.echo(f"publishing  {config.publishing}")
+    click.echo(f"e-mail      {'relayed' if config.email else 'not relayed'}")
+    click.echo()
+    if config.signals:
+        rows = [_row(signal) for signal in config.signals.values()]
+        for line in _table(("signal", "delivery", "publish", "reveal", "carries"), rows):
+            click.echo(line)
+        click.echo()
+        kinds = sorted({kind for signal in config.signals for kind in _kinds(signal)})
+        for kind in kinds:
+            click.echo(f"{kind}: {_RELAYED_AS[kind]}")
+        if kinds:
+            click.echo()
+    for warning in config.warnings:
+        click.echo(f"warning: {warning}")
+    count = len(config.signals)
+    click.echo(f"config is right: {count} signal{'' if count == 1 else 's'} relayed")
+
+
+def _row(signal: SignalConfig) -> tuple[str, ...]:
+    return (
+        signal.name,
+        "+".join(signal.delivery),
+        signal.publish,
+        ", ".join(signal.reveal) or "-",
+        _carries(signal.name),
+    )
+
+
+def _carries(name: str) -> str:
+    if name == EMAIL_SIGNAL:
+        return "to_email, subject, body"
+    if name in NEVER_SENT:
+        return "never sent by the framework"
+    if name not in SIGNALS:
+        return "what the project sends"
+    return ", ".join(_carried(name, key) for key in SIGNALS[name]) or "nothing"
+
+
+def _carried(name: str, key: str) -> str:
+    optional = "?" if key in OPTIONAL[name] else ""
+    kind = kind_of(key)
+    return f"{key}{optional}" if kind == "plain" else f"{key}{optional} ({kind})"
+
+
+def _kinds(name: str) -> set[str]:
+    return {kind_of(key) for key in SIGNALS.get(name, ())} - {"plain"}
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lay out columns, each as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (header, *rows)
+    ]
+
+
+def _ping(config: RelayConfig) -> None:
+    """Ping the broker; its errors go on to the command's own reporting."""
+    if urlsplit(config.url).scheme == "embedded":
+        click.echo("broker not pinged: embedded:// starts its server when it is first used")
+        return
+    # Imported here, so that --no-ping works where the client can't be imported.
+    from lback_relay.broker import connect
+
+    broker = connect(
+        config.url,
+        namespace=config.namespace,
+        timeout_s=PING_TIMEOUT_S,
+        client_name="lback-relay-check",
+    )
+    started = time.perf_counter()
+    try:
+        broker.ping()
+        took_ms = (time.perf_counter() - started) * 1000
+    finally:
+        broker.close()
+    click.echo(f"broker answers, in {took_ms:.1f} ms")
