@@ -101,16 +101,19 @@ def mask_url(url: object) -> str:
         # A user without a password may well be a password in the wrong place.
         host = f"{user}:{MASK}@{host}" if colon else f"{MASK}@{host}"
     query = "&".join(
-        f"{key}={value if key in _PLAIN_OPTIONS else MASK}"
-        for key, value in parse_qsl(parts.query, keep_blank_values=True)
+        _masked_option(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True)
     )
-    if parts.query and not query:
-        query = MASK
     return (
         f"{parts.scheme}://{host}{parts.path}"
         + (f"?{query}" if query else "")
         + (f"#{MASK}" if parts.fragment else "")
     )
+
+
+def _masked_option(key: str, value: str) -> str:
+    if key not in _OPTIONS:
+        return MASK  # a piece of a password with an unescaped "&", perhaps
+    return f"{key}={value if key in _PLAIN_OPTIONS else MASK}"
 
 
 def has_password(url: str) -> bool:
