@@ -374,5 +374,9 @@ def _read(
         raise ConfigError(problems, source=source) from None
     if problems:
         raise ConfigError(problems, source=source)
-    object.__setattr__(config, "warnings", (*config.warnings, *warnings))
+    named_as_given = (
+        f"{name_of(key)}: {sentence}"
+        for key, _, sentence in (warning.partition(": ") for warning in config.warnings)
+    )
+    object.__setattr__(config, "warnings", (*named_as_given, *warnings))
     return config

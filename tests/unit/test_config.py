@@ -438,6 +438,12 @@ def test_what_may_be_a_mistake_is_a_warning(signals: dict[str, Any], said: str) 
     assert said in warning
 
 
+def test_a_warning_names_the_setting() -> None:
+    """As it stands in the file."""
+    (warning,) = RelayConfig.from_settings({"DEBUG": True}, environ={}).warnings
+    assert warning.startswith("RELAY_SIGNALS: names no signal")
+
+
 @pytest.mark.parametrize(
     "signals",
     [
