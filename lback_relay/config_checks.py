@@ -31,6 +31,11 @@ def kind(value: object) -> str:
     return {str: "text", bool: "true or false"}.get(type(value), type(value).__name__)
 
 
+def shown(text: str) -> str:
+    """Quote a word that may be quoted; a URL or a sentence in its place may hold a secret."""
+    return repr(text) if re.fullmatch(r"[\w.*-]{0,60}", text) else "that text"
+
+
 def integer(minimum: int, maximum: int, unit: str, *, optional: bool = False) -> Check:
     """Make the check of a whole number of ``unit``, both limits included; None if optional."""
 
@@ -72,7 +77,7 @@ def one_of(*words: str) -> Check:
         if not isinstance(value, str):
             return value, [f"must be {listed}, not {kind(value)}"]
         if value not in words:
-            return value, [f"must be {listed}, not {value[:40]!r}{closest(value, words)}"]
+            return value, [f"must be {listed}, not {shown(value)}{closest(value, words)}"]
         return value, []
 
     return check
@@ -119,7 +124,7 @@ def check_delivery(value: object) -> tuple[Any, list[str]]:
         if not isinstance(mode, str):
             problems.append(f"{wanted}, not a list with {kind(mode)}")
         elif mode not in DELIVERY_MODES:
-            problems.append(f"{wanted}, not {mode[:40]!r}{closest(mode, DELIVERY_MODES)}")
+            problems.append(f"{wanted}, not {shown(mode)}{closest(mode, DELIVERY_MODES)}")
     return tuple(mode for mode in DELIVERY_MODES if mode in given), problems
 
 
@@ -133,7 +138,7 @@ def check_publish(value: object) -> tuple[Any, list[str]]:
 def check_reveal(value: object) -> tuple[Any, list[str]]:
     """Check the paths of values to reveal; they become a tuple."""
     if isinstance(value, str):
-        return value, [f"must be a list of paths; write [{value[:80]!r}]"]
+        return value, [f"must be a list of paths, not one text: put {shown(value)} into brackets"]
     if not isinstance(value, list | tuple | set | frozenset):
         return value, [f"must be a list of paths such as ['user.email'], not {kind(value)}"]
     problems = []
@@ -141,9 +146,9 @@ def check_reveal(value: object) -> tuple[Any, list[str]]:
         if not isinstance(path, str):
             problems.append(f"must be a list of paths as text, not of {kind(path)}")
         elif "*" in path:
-            problems.append(f"{path[:80]!r} holds '*', which is no pattern here; name each value")
+            problems.append(f"{shown(path)} holds '*', which is no pattern here; name each value")
         elif not re.fullmatch(r"[^.\s]+(\.[^.\s]+)*", path):
-            problems.append(f"{path[:80]!r} is no path; write names with dots between them")
+            problems.append(f"{shown(path)} is no path; write names with dots between them")
     ordered = value if isinstance(value, list | tuple) else sorted(value, key=str)
     return tuple(dict.fromkeys(path for path in ordered if isinstance(path, str))), problems
 

@@ -56,7 +56,7 @@ def test_delivery_is_one_word_or_a_list(given: Any, kept: tuple[str, ...]) -> No
         ({"publish": "outbox"}, "'outbox' comes with a later version; write 'on_commit'"),
         ({"publish": "on_comit"}, "did you mean 'on_commit'?"),
         ({"publish": None}, "not None"),
-        ({"reveal": "user.email"}, "write ['user.email']"),
+        ({"reveal": "user.email"}, "put 'user.email' into brackets"),
         ({"reveal": 1}, "not int"),
         ({"reveal": [1]}, "not of int"),
         ({"reveal": ["user.*"]}, "no pattern"),
@@ -219,6 +219,24 @@ def test_the_password_of_a_wrong_url_is_in_no_error() -> None:
     """Also when it can't be read."""
     for url in ("redis://:hunter2/x@h", "redis://:hunter2@h:x/0?hunter2=hunter2"):
         assert "hunter2" not in " ".join(problems_of({"signals": ["a"], "url": url}))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"publishing": "redis://:hunter2@h"},
+        {"namespace": "redis://:hunter2@h"},
+        {"max_queued": "hunter2"},
+        {"signals": {"a": {"delivery": "redis://:hunter2@h"}}},
+        {"signals": {"a": {"reveal": "redis://:hunter2@h"}}},
+        {"signals": {"a": {"reveal": ["x hunter2"]}}},
+        {"signals": {"a": "redis://:hunter2@h"}},
+        {"email": "hunter2"},
+    ],
+)
+def test_a_secret_under_a_wrong_key_is_in_no_error(data: dict[str, Any]) -> None:
+    """Variables get mixed up."""
+    assert "hunter2" not in " ".join(problems_of({"signals": ["a"], **data}))
 
 
 def test_the_relayed_email_is_a_queued_and_revealed_signal() -> None:
