@@ -1,0 +1,67 @@
+# Every target sets up what it needs in .venv; a machine with Python 3.10 or newer and make is enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+ARGS ?=
+SOURCES := lback_relay tests $(if $(wildcard worker/lback_signal_worker/*.py),worker/lback_signal_worker)
+# Each package is held to this by itself: a well-tested one must not hide the other.
+MIN_COVERAGE := 90
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test demo demo-check lint types format coverage clean
+
+help: ## show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup: $(READY) ## make .venv with everything installed
+
+$(READY): pyproject.toml
+	@command -v "$(PYTHON)" >/dev/null || { echo "make: no '$(PYTHON)' on the PATH; install Python 3.10 or newer, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "make: '$(PYTHON)' is older than Python 3.10; name a newer one: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "Making $(VENV) with $$("$(PYTHON)" --version); the first time this takes a minute or two"
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[test]'
+	@touch $@
+
+# A part of the tests (ARGS given) says nothing about coverage, so it is not held to it.
+test: $(READY) ## run the tests and hold the coverage; make test ARGS='-k url' runs a part
+ifeq ($(strip $(ARGS)),)
+	@$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	@$(MAKE) --no-print-directory coverage
+else
+	$(BIN)/python -m pytest $(ARGS)
+endif
+
+coverage: $(READY) ## report the branch coverage of the last whole test run, at least 90 % a package
+	@! ls .coverage.* >/dev/null 2>&1 || $(BIN)/coverage combine --quiet
+	@for package in lback_relay worker/lback_signal_worker; do \
+		if ls $$package/*.py >/dev/null 2>&1; then \
+			echo "Branch coverage of $$package:"; \
+			$(BIN)/coverage report --include="$$package/*" --fail-under=$(MIN_COVERAGE) || exit 1; \
+		else \
+			echo "Branch coverage of $$package: NOT MEASURED, it has no modules yet"; \
+		fi; \
+	done
+
+demo: $(READY) ## register users with and without the relay and compare
+	$(BIN)/lback-relay demo $(ARGS)
+
+demo-check: $(READY) ## run the demo and check its figures
+	$(BIN)/lback-relay demo --json | $(BIN)/python .ci/check_demo.py
+
+lint: $(READY) ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY) ## mypy, strict, sources and tests
+	$(BIN)/mypy $(SOURCES)
+
+format: $(READY) ## let ruff format and mend what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove .venv and everything made
+	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
