@@ -49,7 +49,7 @@ demo: $(READY) ## register users with and without the relay and compare
 	$(BIN)/lback-relay demo $(ARGS)
 
 demo-check: $(READY) ## run the demo and check its figures
-	$(BIN)/lback-relay demo --json | $(BIN)/python .ci/check_demo.py
+	output="$$($(BIN)/lback-relay demo --json)" && printf '%s\n' "$$output" | $(BIN)/python .ci/check_demo.py
 
 lint: $(READY) ## ruff: rules and format
 	$(BIN)/ruff check .
