@@ -1,0 +1,1 @@
+"""The shop: its routes, its WSGI application, and what its workers do."""
