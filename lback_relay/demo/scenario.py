@@ -1,0 +1,231 @@
+"""The demo's course: the same project without the relay, then with it.
+
+It starts real processes in a folder that it is given and knows no terminal; the broker's URL and
+the mail server are its caller's. Durations are seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from lback_relay.demo.figures import Figures, count
+from lback_relay.demo.processes import Child, DemoFailed
+from lback_relay.demo.project_files import create_project, project_environment
+from lback_relay.demo.registration import Registration, register, wait_for_answer
+from lback_relay.demo.smtp import HOST, SmtpServer
+
+USERS_WITHOUT: Final = 5
+WORKERS: Final = ("worker-1", "worker-2")
+# Few, so that one worker alone can't keep up with the registrations and both have to work.
+SLOTS: Final = 3
+HANDLER_MODULES: Final = ("lback_relay.lback.email_handler", "myproject.handlers")
+GROUP: Final = "shop"
+WEB_START_S: Final = 30.0
+SEED_S: Final = 60.0
+# Beyond the time that the mails take anyway: the start of the workers, retries.
+MAIL_GRACE_S: Final = 30.0
+POLL_S: Final = 0.2
+
+# The worker as its console script runs it, without asking where the script was installed.
+RUN_WORKER: Final = "import sys; from lback_signal_worker.cli import main; sys.exit(main())"
+
+
+class Reporter(Protocol):
+    """Whom the course tells how far it is."""
+
+    def say(self, text: str) -> None:
+        """Tell one thing."""
+
+    def advance(self, what: str, done: int, total: int) -> None:
+        """Tell that ``done`` of ``total`` are done; ``done`` never falls for the same ``what``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Where the course is played.
+
+    Attributes:
+        folder: the demo's own, existing folder; project and logs go below it.
+        smtp: the running mail server.
+        web: a bound TCP socket, not yet listening; both web applications serve on it, one after
+            the other, so that links in mails stay right.
+        reporter: is told the progress.
+    """
+
+    folder: Path
+    smtp: SmtpServer
+    web: socket.socket
+    reporter: Reporter
+
+    @property
+    def project(self) -> Path:
+        """The project's folder."""
+        return self.folder / "project"
+
+    @property
+    def host(self) -> str:
+        """``name:port`` of the web application."""
+        return f"{HOST}:{self.web.getsockname()[1]}"
+
+    def start(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        *,
+        relay_url: str | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> Child:
+        """Start one of the project's processes; its login at the mail server is its name."""
+        return Child(
+            name,
+            arguments,
+            folder=self.project,
+            environment=project_environment(
+                host=self.host,
+                smtp_port=self.smtp.port,
+                login=f"{name}@example.org",
+                relay_url=relay_url,
+            ),
+            log=self.folder / f"{name}.log",
+            pass_fds=pass_fds,
+        )
+
+    def start_web(self, name: str, *, relay_url: str | None = None) -> Child:
+        """Start the web application; ``wait_for_answer`` tells when it serves."""
+        descriptor = self.web.fileno()
+        return self.start(
+            name,
+            ["-m", "lback_relay.demo.web", str(descriptor)],
+            relay_url=relay_url,
+            pass_fds=[descriptor],
+        )
+
+
+def web_socket() -> socket.socket:
+    """Return a TCP socket on a free port of 127.0.0.1."""
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind((HOST, 0))
+    return bound
+
+
+def prepare(stage: Stage) -> None:
+    """Create the project and its database.
+
+    Raises:
+        DemoFailed: the project could not be seeded.
+    """
+    stage.reporter.say("Creating a Lback project")
+    create_project(stage.project)
+    with stage.start("seed", ["seed.py"]) as seed:
+        seed.wait(SEED_S)
+
+
+def without_relay(stage: Stage, *, users: int = USERS_WITHOUT) -> list[float]:
+    """Register users with Lback as it is; return the seconds that each took.
+
+    Raises:
+        DemoFailed: the application did not start, or a registration failed.
+    """
+    with stage.start_web("web-without-relay") as web:
+        wait_for_answer(stage.host, timeout_s=WEB_START_S, check=web.check)
+        made = _register(stage, "without the relay", "before", users, [web])
+        refused = [registration for registration in made if not registration.accepted]
+        if refused:
+            raise DemoFailed(f"{_failed(refused)}; {web.tail()}")
+    return [registration.took_s for registration in made]
+
+
+def with_relay(stage: Stage, *, relay_url: str, users: int, without_s: Sequence[float]) -> Figures:
+    """Register users with the relay and two workers, wait for their mails, and count.
+
+    Args:
+        stage: where; :func:`prepare` was called.
+        relay_url: of the running broker.
+        users: how many to register, at least 1.
+        without_s: what :func:`without_relay` returned.
+
+    Raises:
+        DemoFailed: a process did not start or ended early, or nobody could be registered.
+    """
+    already = len(stage.smtp.mails)
+    with contextlib.ExitStack() as running:
+        workers = [
+            running.enter_context(
+                stage.start(name, _worker_arguments(stage.project), relay_url=relay_url)
+            )
+            for name in WORKERS
+        ]
+        web = running.enter_context(stage.start_web("web-with-relay", relay_url=relay_url))
+        children = [*workers, web]
+        wait_for_answer(stage.host, timeout_s=WEB_START_S, check=web.check)
+        made = _register(stage, "with the relay", "after", users, children)
+        accepted = [registration for registration in made if registration.accepted]
+        if not accepted:
+            raise DemoFailed(f"{_failed(made)}; {web.tail()}")
+        _wait_for_mails(stage, already, len(accepted), children)
+        # Drained, not killed: a mail that is sent twice is on its way now, and has to count.
+        for worker in workers:
+            worker.stop()
+    return count(
+        without_s=without_s,
+        with_s=[registration.took_s for registration in made],
+        registered=[registration.email for registration in accepted],
+        delivered=[
+            (address, mail.login.partition("@")[0])
+            for mail in stage.smtp.mails[already:]
+            for address in mail.to
+        ],
+        workers=WORKERS,
+    )
+
+
+def _worker_arguments(project: Path) -> list[str]:
+    return [
+        "-c",
+        RUN_WORKER,
+        *HANDLER_MODULES,
+        "--group",
+        GROUP,
+        "--concurrency",
+        str(SLOTS),
+        "--settings",
+        str(project / "settings.py"),
+    ]
+
+
+def _register(
+    stage: Stage, how: str, prefix: str, users: int, children: Sequence[Child]
+) -> list[Registration]:
+    made = []
+    for number in range(1, users + 1):
+        for child in children:
+            child.check()
+        made.append(register(stage.host, f"{prefix}{number}"))
+        stage.reporter.advance(f"Registered {how}", number, users)
+    return made
+
+
+def _wait_for_mails(stage: Stage, already: int, expected: int, children: Sequence[Child]) -> None:
+    """Wait until ``expected`` more mails are there, or give up: the count will tell."""
+    rounds = math.ceil(expected / (SLOTS * len(WORKERS)))
+    deadline = time.monotonic() + rounds * stage.smtp.delay_s + MAIL_GRACE_S
+    arrived = False
+    while not arrived and time.monotonic() < deadline:
+        arrived = stage.smtp.wait_for_mails(already + expected, POLL_S)
+        stage.reporter.advance("Mails delivered", len(stage.smtp.mails) - already, expected)
+        for child in children:
+            child.check()
+
+
+def _failed(refused: Sequence[Registration]) -> str:
+    first = refused[0]
+    reason = f"HTTP {first.status}: {first.answer}" if first.status else first.answer
+    return f"{len(refused)} registrations failed, the first with {reason}"
