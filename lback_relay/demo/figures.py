@@ -22,7 +22,8 @@ class Figures:
         mails: mails that arrived, duplicates included.
         duplicates: mails beyond the first to the same user.
         lost: registered users who got no mail.
-        per_worker: login of the sender to the number of mails it delivered.
+        per_worker: sender to the number of mails it delivered.
+        strangers: senders among them that are no workers; there should be none.
     """
 
     http_median_s_without: float
@@ -32,6 +33,7 @@ class Figures:
     duplicates: int
     lost: int
     per_worker: Mapping[str, int]
+    strangers: Sequence[str] = ()
 
     @property
     def ratio(self) -> float:
@@ -59,6 +61,10 @@ class Figures:
             found.append(f"{self.lost} mails were lost")
         if self.duplicates:
             found.append(f"{self.duplicates} mails came twice")
+        found += [
+            f"{self.per_worker[name]} mails were sent by {name}, which is no worker"
+            for name in self.strangers
+        ]
         if self.mails != users and not found:
             found.append(f"{self.mails} mails arrived instead of {users}")
         return found
@@ -107,6 +113,7 @@ def count(
         duplicates=sum(times - 1 for times in arrived.values()),
         lost=len(set(registered) - arrived.keys()),
         per_worker=per_worker,
+        strangers=tuple(name for name in per_worker if name not in workers),
     )
 
 

@@ -112,13 +112,16 @@ class Child:
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """Ask it to end, wait ``timeout_s``, then kill its group. Return its exit code."""
-        if self._process.poll() is None:
-            self._process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout_s)
-        # Also when it has ended: what it started may still run, in its group.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        try:
+            if self._process.poll() is None:
+                self._process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(timeout_s)
+        finally:
+            # Also when it has ended: what it started may still run, in its group. And also when
+            # an OS signal to the demo cuts the waiting short.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         return self._process.wait()
 
     def tail(self, lines: int = TAIL_LINES) -> str:

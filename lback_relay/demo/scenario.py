@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from lback_relay.demo.figures import Figures, count
-from lback_relay.demo.processes import Child, DemoFailed
+from lback_relay.demo.processes import TAIL_LINES, Child, DemoFailed
 from lback_relay.demo.project_files import create_project, project_environment
 from lback_relay.demo.registration import Registration, register, wait_for_answer
 from lback_relay.demo.smtp import HOST, SmtpServer
@@ -73,6 +73,14 @@ class Stage:
     def host(self) -> str:
         """``name:port`` of the web application."""
         return f"{HOST}:{self.web.getsockname()[1]}"
+
+    def logs(self) -> str:
+        """Return the end of every process's log, under its name."""
+        parts = []
+        for log in sorted(self.folder.glob("*.log")):
+            lines = log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+            parts.append("\n    ".join([f"{log}:", *lines]))
+        return "\n".join(parts)
 
     def start(
         self,

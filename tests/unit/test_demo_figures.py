@@ -65,6 +65,12 @@ def test_an_idle_worker_and_a_stranger_are_both_listed() -> None:
     assert found.per_worker == {"worker-1": 0, "worker-2": 0, "web-with-relay": 1}
 
 
+def test_a_mail_that_no_worker_sent_is_a_problem() -> None:
+    """Lback skips a middleware that it can't import: the demo must not be content then."""
+    (problem,) = figures(["a"], [("a", "web-with-relay")]).problems(1)
+    assert problem == "1 mails were sent by web-with-relay, which is no worker"
+
+
 def test_the_json_object_has_exactly_the_promised_keys() -> None:
     """In their order, and it can be printed as one line."""
     found = figures(["a"], [("a", "worker-1")]).as_json()
