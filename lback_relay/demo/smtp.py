@@ -237,6 +237,12 @@ class SmtpServer:
         )
 
 
+class _Session(Session):
+    """A session whose old ``login_data``, set by aiosmtpd itself, warns nobody."""
+
+    login_data: Any = None
+
+
 class _Talking(SMTP):
     """An SMTP conversation whose transport is known to the server, so that it can be closed."""
 
@@ -246,6 +252,9 @@ class _Talking(SMTP):
         super().__init__(handler, **options)
         self._open = transports
         self._first: asyncio.BaseTransport | None = None
+
+    def _create_session(self) -> Session:
+        return _Session(self.loop)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Called again with the TLS transport after STARTTLS; closing the first closes both.

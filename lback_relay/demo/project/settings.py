@@ -8,7 +8,8 @@ development.
 import os
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent
+# In lower case: Lback takes every upper-case name for a setting.
+root = Path(__file__).resolve().parent
 
 ROOT_URLCONF = "myproject.urls"
 DEBUG = True
@@ -22,7 +23,7 @@ SECRET_KEY = os.environ.get("SECRET_KEY", "only-for-development")
 JWT_SECRET_KEY = os.environ.get("JWT_SECRET_KEY", "only-for-development-too")
 
 DB_ENGINE = "sqlite3"
-DB_NAME = str(ROOT / "shop.sqlite3")
+DB_NAME = str(root / "shop.sqlite3")
 
 SMTP_SERVER = os.environ.get("SMTP_SERVER", "127.0.0.1")
 SMTP_PORT = int(os.environ.get("SMTP_PORT", "1025"))
