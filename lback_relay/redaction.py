@@ -1,0 +1,218 @@
+"""Which names are secrets, and how secrets are taken out of text. Pure; knows no payload.
+
+Two decisions are made here. :func:`is_secret_name` looks at a key, attribute or header name.
+:func:`redact_text` looks inside a string: URLs with credentials, ``token=…`` in query strings,
+``password: …`` in error texts, JSON Web Tokens, password hashes, hidden inputs of HTML forms.
+Redaction errs on the side of the secret: what a handler needs can be revealed by its path, while
+what was sent can't be called back. ``docs/wire-format.md`` lists the rules for readers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from functools import lru_cache
+from typing import Final
+
+REPLACEMENT: Final = "[redacted]"
+
+_STEMS: Final = [
+    "password",
+    "passwd",
+    "passphrase",
+    "passcode",
+    "secret",
+    "token",
+    "authorization",
+    "cookie",
+    "csrf",
+    "xsrf",
+    "jwt",
+    "apikey",
+    "accesskey",
+    "privatekey",
+    "credential",
+    "sessionid",
+    "sessionkey",
+    "sessid",
+    "signature",
+]
+_STEM: Final = re.compile("|".join(_STEMS))
+_WORDS: Final = frozenset(["auth", "bearer", "otp", "pin", "pwd", "pw", "sid", "totp"])
+# Words that begin like a stem and mean something else.
+_INNOCENT: Final = re.compile("tokeni[sz]|secretar")
+# A name that ends so tells about a secret and does not hold one: token_type, password_length.
+# "prefix" and "url" are left out on purpose: a token's first characters and a link with the token
+# in it are parts of the secret.
+_ABOUT: Final = frozenset(
+    [
+        "age",
+        "algorithm",
+        "at",
+        "count",
+        "enabled",
+        "expired",
+        "expires",
+        "expiration",
+        "expiry",
+        "field",
+        "length",
+        "lifetime",
+        "max",
+        "min",
+        "policy",
+        "present",
+        "required",
+        "strength",
+        "ttl",
+        "type",
+        "valid",
+    ]
+)
+_SPLIT: Final = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])")
+
+
+@lru_cache(maxsize=4096)
+def is_secret_name(name: str) -> bool:
+    """Return whether a value under this name must not be relayed unless revealed.
+
+    Args:
+        name: a key, attribute, header or parameter name, in any case and with any separators:
+            ``email_verification_token``, ``X-API-Key``, ``HTTP_COOKIE``, ``accessToken``.
+    """
+    words = [word.lower() for word in _SPLIT.split(name[:256]) if word]
+    if not words:
+        return False
+    joined = _INNOCENT.sub("", "".join(words))
+    if _STEM.search(joined) is None and _WORDS.isdisjoint(words):
+        return False
+    return len(words) == 1 or words[-1] not in _ABOUT
+
+
+_OAUTH_SIBLINGS: Final = frozenset(
+    [
+        "access_token",
+        "authorize_url",
+        "client_id",
+        "grant_type",
+        "id_token",
+        "redirect_uri",
+        "response_type",
+        "scope",
+        "token_data",
+    ]
+)
+OAUTH_NAMES: Final = frozenset({"code", "state"})
+"""Names that are secrets in an OAuth exchange and everyday words elsewhere."""
+
+
+def is_oauth_exchange(names: Collection[object]) -> bool:
+    """Return whether ``code`` and ``state`` beside these names are OAuth's.
+
+    Both together are the parameters of every OAuth callback (RFC 6749, section 4.1.2).
+    """
+    return ("code" in names and "state" in names) or not _OAUTH_SIBLINGS.isdisjoint(names)
+
+
+def looks_random(value: object) -> bool:
+    """Return whether a string looks generated rather than written: ``4/0AX4XfWj``, not ``paid``."""
+    if not isinstance(value, str) or len(value) < 8 or not value.isascii():
+        return False
+    if any(character.isspace() for character in value):
+        return False
+    digits = any(character.isdigit() for character in value)
+    letters = any(character.isalpha() for character in value)
+    return (digits and letters) or not (
+        value.islower() or value.isupper() or value[1:].islower() or not letters
+    )
+
+
+def redact_text(text: str) -> str:
+    """Return the text with the secrets that can be told by their form replaced.
+
+    Takes time linear in the length of the text. Returns the same object when nothing is found.
+    """
+    # Most strings hold none of these characters, and the tests below cost nanoseconds.
+    if "=" in text or ":" in text or "'" in text or '"' in text:
+        if "://" in text and "@" in text:
+            text = _USERINFO.sub(rf"\1{REPLACEMENT}@", text)
+        if "<" in text:
+            text = _TAG.sub(_redact_tag, text)
+        text = _HEADER.sub(rf"\1{REPLACEMENT}", text)
+        text = _ASSIGNMENT.sub(_redact_assignment, text)
+        if "code=" in text or "state=" in text:
+            text = _redact_oauth(text)
+    if "eyJ" in text:
+        text = _JWT.sub(REPLACEMENT, text)
+    if "$" in text:
+        text = _HASH.sub(REPLACEMENT, text)
+    if "/" in text:
+        text = _LINK.sub(rf"\1{REPLACEMENT}", text)
+    if " " in text:
+        text = _SCHEME.sub(rf"\1 {REPLACEMENT}", text)
+    return text
+
+
+def redact_bytes(data: bytes) -> bytes:
+    """Do for bytes what :func:`redact_text` does for text (UTF-8 or not)."""
+    text = data.decode("latin-1")
+    clean = redact_text(text)
+    return data if clean is text else clean.encode("latin-1")
+
+
+# scheme://user:password@host
+_USERINFO: Final = re.compile(r"(://)[^\s/?#\"'<>]{1,512}@")
+# "Cookie: a=b; c=d" and "Authorization: Bearer x" hold secrets to the end of the line.
+_HEADER: Final = re.compile(
+    r"(?i)(\b(?:set-)?cookie2?[\"']?\s{0,4}:\s{0,4}|\b(?:proxy-)?authorization[\"']?\s{0,4}:\s{0,4})"
+    r"[^\r\n]+"
+)
+# name=value, name: value, "name": "value", name 'value'. The name begins at its secret part: what
+# stands before it changes nothing.
+_ASSIGNMENT: Final = re.compile(
+    r"(?i)(?P<name>(?:password|passwd|passphrase|passcode|secret|token|csrf|xsrf|jwt|api[_-]?key|"
+    r"access[_-]?key|private[_-]?key|credential|session[_-]?id|sessid|session[_-]?key|signature|"
+    r"(?<![a-z])pwd|(?<![a-z])sid|(?<![a-z])otp)[\w\-]{0,64}\]?)"
+    r"(?P<separator>(?:\\{0,3}[\"'])?\s{0,8}(?:=>|=|:|%3D)\s{0,8}b?|\s{1,4}(?=[\"']))"
+    r"(?:(?P<quote>\\{0,3}[\"'])[^\r\n]*?(?<!\\)(?:(?P=quote)|(?=[\r\n])|\Z)"
+    r"|(?!//)[^\s&;,\"'<>)\]}\\]+)"
+)
+_TAG: Final = re.compile(r"(?i)<(?:input|meta)\b[^>]{0,4096}(?:>|\Z)")
+_TAG_NAME: Final = re.compile(r"(?i)\b(?:name|id|property)\s*=\s*[\"']?([^\s\"'>]{1,256})")
+_TAG_VALUE: Final = re.compile(r"(?i)(\b(?:value|content)\s*=\s*)(\"[^\"]*\"?|'[^']*'?|[^\s>]+)")
+_PARAMETER: Final = re.compile(r"(?i)((?:^|[?&;\s])(code|state)=)([^&;\s#\"'<>]+)")
+_PARAMETER_NAME: Final = re.compile(r"(?:^|[?&;\s])([A-Za-z_]{1,32})=")
+_JWT: Final = re.compile(r"eyJ[\w-]{5,}\.[\w-]{5,}(?:\.[\w-]*)?")
+_HASH: Final = re.compile(
+    r"\$2[abxy]?\$\d\d\$[./A-Za-z0-9]{1,53}|\$argon2\w{1,3}\$\S+|"
+    r"\$[156y]\$\S{8,}|pbkdf2[\w:]*\$\S+|scrypt:\S+\$\S+"
+)
+# /verify-email/<token>, /reset/<user id>/<token>
+_LINK: Final = re.compile(
+    r"(?i)(/[\w-]{0,32}(?:verif|reset|confirm|activat|token|invit|magic|unsubscrib)[\w-]{0,32}/"
+    r"(?:[\w-]{1,15}/)?)[\w\-=.~]{16,}"
+)
+_SCHEME: Final = re.compile(r"(?i)\b(bearer|basic)\s+(?=[\w.~+/=-]*[\d=.])[\w.~+/=-]{8,}")
+
+
+def _redact_assignment(match: re.Match[str]) -> str:
+    name = match["name"].rstrip("]")
+    if not is_secret_name(name):
+        return match[0]
+    quote = match["quote"] or ""
+    return f"{match['name']}{match['separator']}{quote}{REPLACEMENT}{quote}"
+
+
+def _redact_tag(match: re.Match[str]) -> str:
+    name = _TAG_NAME.search(match[0])
+    if name is None or not is_secret_name(name[1]):
+        return match[0]
+    return _TAG_VALUE.sub(rf'\1"{REPLACEMENT}"', match[0])
+
+
+def _redact_oauth(text: str) -> str:
+    exchange = is_oauth_exchange({name.lower() for name in _PARAMETER_NAME.findall(text)})
+    return _PARAMETER.sub(
+        lambda match: match[1] + REPLACEMENT if exchange or looks_random(match[3]) else match[0],
+        text,
+    )
