@@ -1,0 +1,65 @@
+"""Names of keys and channels (design section 5), and how odd names are escaped.
+
+All keys of one signal share the hash tag ``{signal}``, so that a script's keys lie in one slot of
+a Redis Cluster. Signal and group names are any non-empty strings: what would break a key or make
+two names collide is percent-encoded, which :func:`unescape` undoes.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+_BREAKING = re.compile(r"[%{}:\x00-\x20\x7f]")
+
+
+def escape(name: str) -> str:
+    """Percent-encode braces, colons, percent signs, blanks and control characters."""
+    return _BREAKING.sub(lambda match: f"%{ord(match[0]):02X}", name)
+
+
+def unescape(escaped: str) -> str:
+    """Undo :func:`escape`."""
+    return unquote(escaped)
+
+
+class Keys:
+    """Every key of one namespace."""
+
+    def __init__(self, namespace: str) -> None:
+        self._prefix = escape(namespace)
+
+    def _signal(self, signal: str) -> str:
+        return f"{self._prefix}:{{{escape(signal)}}}"
+
+    def events(self, signal: str) -> str:
+        """Stream of the envelopes of ``queue`` delivery."""
+        return f"{self._signal(signal)}:events"
+
+    def retry(self, signal: str, group: str) -> str:
+        """Sorted set of one group's failed deliveries, scored by when they are due (ms)."""
+        return f"{self._signal(signal)}:retry:{escape(group)}"
+
+    def redo(self, signal: str, group: str) -> str:
+        """Stream of one group's due retries."""
+        return f"{self._signal(signal)}:redo:{escape(group)}"
+
+    def dead(self, signal: str, group: str) -> str:
+        """Stream of one group's dead letters."""
+        return f"{self._signal(signal)}:dead:{escape(group)}"
+
+    def producer(self, signal: str, producer_id: str) -> str:
+        """Last sequence number accepted from one producer for one signal."""
+        return f"{self._signal(signal)}:producer:{escape(producer_id)}"
+
+    def broadcast(self, signal: str) -> str:
+        """Channel of ``broadcast`` delivery; channels ignore the database, hence the prefix."""
+        return f"{self._signal(signal)}:broadcast"
+
+    def worker(self, worker_id: str) -> str:
+        """Heartbeat of one worker."""
+        return f"{self._prefix}:worker:{escape(worker_id)}"
+
+    def worker_pattern(self) -> str:
+        """Pattern of all heartbeats, for SCAN."""
+        return re.sub(r"([*?\[\]\\])", r"\\\1", f"{self._prefix}:worker:") + "*"
