@@ -21,6 +21,9 @@ EVENTS = "events"
 REDO = "redo"
 """Source of a delivery: the group's stream of due retries."""
 
+SUSPECT_DELIVERIES = 3
+"""From this count of deliveries on an entry may be what kills its workers: it is handed out alone."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
@@ -161,7 +164,14 @@ class Broker(Protocol):
     def claim(
         self, signals: Sequence[str], group: str, consumer: str, *, min_idle_s: float, count: int
     ) -> list[Delivery]:
-        """Take over up to ``count`` entries whose lease has expired; the whole cursor is walked."""
+        """Take over up to ``count`` entries whose lease has expired, whoever had them.
+
+        All pending entries are looked at, however many are still leased. An entry that was in hand
+        when two workers died is a suspect: it is returned only when there are no others, alone and
+        with ``deliveries`` >= :data:`SUSPECT_DELIVERIES`, so that the caller can run it by itself
+        and a thousand innocents do not pay for one that kills its worker. Entries whose body is
+        gone come with ``encoded`` None.
+        """
 
     def renew(self, deliveries: Sequence[Delivery], group: str, consumer: str) -> list[Delivery]:
         """Renew the lease of each entry that still is this consumer's.
