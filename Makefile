@@ -9,7 +9,7 @@ SOURCES := lback_relay tests $(if $(wildcard worker/lback_signal_worker/*.py),wo
 MIN_COVERAGE := 90
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo demo-check lint types format coverage clean
+.PHONY: help setup test pythons demo demo-check lint types format coverage clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -33,6 +33,11 @@ ifeq ($(strip $(ARGS)),)
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif
+
+# The oldest Python with the oldest dependencies, and the newest with the newest.
+pythons: ## run the unit and contract tests on Python 3.10 (oldest dependencies) and 3.13
+	@.ci/on-python 3.10 -c .ci/lowest.txt
+	@.ci/on-python 3.13
 
 coverage: $(READY) ## report the branch coverage of the last whole test run, at least 90 % a package
 	@! ls .coverage.* >/dev/null 2>&1 || $(BIN)/coverage combine --quiet
@@ -63,5 +68,5 @@ format: $(READY) ## let ruff format and mend what it can
 	$(BIN)/ruff check --fix .
 
 clean: ## remove .venv and everything made
-	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-3.* build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
