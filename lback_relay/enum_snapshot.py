@@ -50,7 +50,7 @@ class EnumSnapshot:
     def relay_type(self) -> str:
         return self._relay_type
 
-    def _state(self) -> tuple[Any, ...]:
+    def relay_state(self) -> tuple[Any, ...]:
         return (self._relay_type, self._relay_name, self._relay_value, self._relay_text)
 
     def __eq__(self, other: object) -> bool:
@@ -88,7 +88,7 @@ class EnumSnapshot:
         return f"<{type(self).__name__}.{self._relay_name}: {self._relay_value!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return kind_of_snapshot(type(self)), self._state()
+        return kind_of_snapshot(type(self)), self.relay_state()
 
     def __copy__(self) -> EnumSnapshot:
         return self

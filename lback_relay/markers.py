@@ -41,7 +41,8 @@ class Marker:
         """The sentence that every use of the marker raises."""
         return f"{self.relay_path!r} was not relayed"
 
-    def _fields(self) -> tuple[Any, ...]:
+    def relay_state(self) -> tuple[Any, ...]:
+        """Return what the marker is made of, as its constructor takes it."""
         return (self.relay_path,)
 
     def __repr__(self) -> str:
@@ -49,14 +50,14 @@ class Marker:
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Marker):
-            return type(self) is type(other) and self._fields() == other._fields()
+            return type(self) is type(other) and self.relay_state() == other.relay_state()
         raise ValueNotRelayed(self.relay_explanation)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
 
     def __hash__(self) -> int:
-        return hash((type(self).__name__, self._fields()))
+        return hash((type(self).__name__, self.relay_state()))
 
     def __getattr__(self, name: str) -> NoReturn:
         raise ValueNotRelayed(self.relay_explanation)
@@ -74,7 +75,7 @@ class Marker:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), self._fields()
+        return type(self), self.relay_state()
 
 
 def _explain(self: Marker, *_: object, **__: object) -> NoReturn:
@@ -132,7 +133,7 @@ class Omitted(Marker):
         end = f"; {self.relay_remedy}" if self.relay_remedy else ""
         return f"{self.relay_path!r}{of_type} was not relayed: {self.relay_reason}{end}"
 
-    def _fields(self) -> tuple[Any, ...]:
+    def relay_state(self) -> tuple[Any, ...]:
         return (self.relay_path, self.relay_type, self.relay_reason, self.relay_remedy)
 
 
@@ -157,5 +158,5 @@ class UnknownValue(Omitted):
         object.__setattr__(self, "relay_code", code)
         object.__setattr__(self, "relay_data", data)
 
-    def _fields(self) -> tuple[Any, ...]:
+    def relay_state(self) -> tuple[Any, ...]:
         return (self.relay_code, self.relay_data)

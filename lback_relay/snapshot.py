@@ -45,6 +45,9 @@ class SenderSnapshot(Snapshot):
     __slots__ = _SLOTS
     _what: ClassVar[str] = "of a sender that is a live object only the type's name travels"
 
+    def relay_state(self) -> tuple[Any, ...]:
+        return (self._relay_type,)
+
     def __repr__(self) -> str:
         return f"<{self._relay_type} (sender of a relayed signal)>"
 
@@ -78,7 +81,7 @@ class ReferenceSnapshot(Snapshot):
             return self._relay_values[name]
         return object.__getattribute__(self, name)
 
-    def _state(self) -> tuple[Any, ...]:
+    def relay_state(self) -> tuple[Any, ...]:
         return (self._relay_type, self.__module__, self._relay_values["__qualname__"])
 
     def __call__(self, *_: object, **__: object) -> NoReturn:
@@ -182,7 +185,7 @@ class EntitySnapshot(Snapshot):
             )
         return session.get(model or _mapped_class(self._relay_type), self._relay_identity)
 
-    def _state(self) -> tuple[Any, ...]:
+    def relay_state(self) -> tuple[Any, ...]:
         return (self._relay_type, self._relay_values, self._relay_identity)
 
     def _missing(self, name: str) -> str:
@@ -230,7 +233,7 @@ class ExceptionSnapshot(Snapshot, Exception):
     def relay_frames(self) -> tuple[str, ...]:
         return cast("tuple[str, ...]", BaseException.__getattribute__(self, "_relay_frames"))
 
-    def _state(self) -> tuple[Any, ...]:
+    def relay_state(self) -> tuple[Any, ...]:
         cause = self.__cause__ if isinstance(self.__cause__, ExceptionSnapshot) else None
         return (self._relay_type, self.args, self._relay_values, self.relay_frames, cause)
 

@@ -51,7 +51,8 @@ class Snapshot:
         """What ``vars()`` gives: a copy of the relayed attributes."""
         return dict(self._relay_values)
 
-    def _state(self) -> tuple[Any, ...]:
+    def relay_state(self) -> tuple[Any, ...]:
+        """Return what the snapshot is made of, as its constructor takes it. Not to be changed."""
         return (self._relay_type, self._relay_values)
 
     def __getattr__(self, name: str) -> Any:
@@ -77,7 +78,7 @@ class Snapshot:
             type(other)
         ):
             return NotImplemented
-        return same(self._state(), other._state())
+        return same(self.relay_state(), other.relay_state())
 
     def __hash__(self) -> int:
         return hash(self._relay_type)
@@ -90,7 +91,7 @@ class Snapshot:
         return sorted({*object.__dir__(self), *self._relay_values})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return kind_of_snapshot(type(self)), self._state()
+        return kind_of_snapshot(type(self)), self.relay_state()
 
     def __copy__(self) -> Snapshot:
         return self

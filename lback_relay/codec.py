@@ -1,0 +1,163 @@
+"""Envelope to bytes and back: what travels, and all that can be told from the first four bytes.
+
+The bytes are ``LR``, the version, flags (none in version 1), and a msgpack array of the envelope's
+fields; ``docs/wire-format.md`` describes them for readers in any language. Writing is
+:mod:`lback_relay.codec_writer`, reading :mod:`lback_relay.codec_reader`; extension types and
+limits are in :mod:`lback_relay.codec_extensions`. Knows no live object, no config and no broker.
+Sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final
+
+from lback_relay.codec_extensions import MAX_ENVELOPE_BYTES
+from lback_relay.codec_reader import STRINGS, read_body
+from lback_relay.codec_writer import Writer, write
+from lback_relay.envelope import Envelope
+from lback_relay.errors import EnvelopeError, MalformedEnvelope, PayloadTooLarge, UnsupportedVersion
+from lback_relay.omission import omit_largest
+
+VERSION: Final = 1
+MAGIC: Final = b"LR"
+_HEADER: Final = MAGIC + bytes([VERSION, 0])
+_FIELDS: Final = 8
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def encode(envelope: Envelope, *, max_bytes: int = 1_048_576) -> bytes:
+    """Return the envelope's bytes.
+
+    When they would be more than ``max_bytes``, the largest values of the payload are replaced by
+    markers that say so (:class:`~lback_relay.markers.Omitted`), as few as will do.
+
+    Args:
+        envelope: its sender and payload hold plain data, snapshots and markers only.
+        max_bytes: limit of the result.
+
+    Raises:
+        PayloadTooLarge: it is over the limit even so.
+        EnvelopeError: the envelope holds something that was not projected.
+    """
+    encoded = _encoded(envelope, envelope.payload)
+    if len(encoded) <= max_bytes:
+        return encoded
+    full = len(encoded)
+    for payload in omit_largest(envelope.payload, size=full, max_bytes=max_bytes):
+        encoded = _encoded(envelope, payload)
+        if len(encoded) <= max_bytes:
+            return encoded
+    raise PayloadTooLarge(
+        f"an envelope of {envelope.signal!r} takes {full:,} bytes, and {len(encoded):,} with its "
+        f"largest values omitted, but only {max_bytes:,} are allowed: raise "
+        "RELAY_MAX_PAYLOAD_BYTES, or send less (an id in place of the data)"
+    )
+
+
+def decode(encoded: bytes) -> Envelope:
+    """Return the envelope of these bytes, whoever wrote them.
+
+    Raises:
+        UnsupportedVersion: a newer version wrote them, or a feature is used that is not known here.
+        MalformedEnvelope: they do not follow ``docs/wire-format.md``, or exceed its limits.
+    """
+    if encoded[:4] != _HEADER:
+        _refuse_header(encoded)
+    try:
+        return _decoded(encoded)
+    except MalformedEnvelope:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever is wrong is wrong with the bytes
+        # The cause may quote a value, which must not reach a log.
+        raise MalformedEnvelope(
+            f"the envelope's bytes can't be read ({type(error).__name__}); see docs/wire-format.md"
+        ) from None
+
+
+def _encoded(envelope: Envelope, payload: Mapping[str, Any]) -> bytes:
+    named: dict[str, Any] = {}
+    if envelope.trace:
+        named["trace"] = dict(envelope.trace)
+    if envelope.extra:
+        named.update(envelope.extra)
+    try:
+        sent_at = (envelope.sent_at - _EPOCH) // _MICROSECOND
+    except TypeError:
+        raise EnvelopeError("sent_at has no time zone; make it aware") from None
+
+    def pack(writer: Writer) -> bytes:
+        return writer.pack(
+            [
+                envelope.id,
+                envelope.signal,
+                writer.prepared(envelope.sender, 1, "sender"),
+                writer.mapping(payload, 1, ""),
+                sent_at,
+                list(envelope.delivery),
+                envelope.origin,
+                writer.mapping(named, 1, ""),
+            ]
+        )
+
+    return _HEADER + write(pack)
+
+
+def _decoded(encoded: bytes) -> Envelope:
+    if len(encoded) > MAX_ENVELOPE_BYTES:
+        raise MalformedEnvelope(
+            f"the envelope takes {len(encoded):,} bytes; none may take more than "
+            f"{MAX_ENVELOPE_BYTES:,}"
+        )
+    body = read_body(encoded[4:])
+    if len(body) != _FIELDS:
+        raise MalformedEnvelope(f"the envelope has {len(body)} fields; {_FIELDS} are expected")
+    envelope_id, signal, sender, payload, sent_at, delivery, origin, named = body
+    if not (
+        type(envelope_id) is str
+        and type(signal) is str
+        and type(payload) is dict
+        and STRINGS.issuperset(map(type, payload))
+        and type(sent_at) is int
+        and type(delivery) is list
+        and STRINGS.issuperset(map(type, delivery))
+        and type(origin) is str
+        and type(named) is dict
+    ):
+        raise MalformedEnvelope("a field of the envelope is not of the type it must have")
+    trace: dict[str, str] = named.pop("trace", None) or {}
+    if trace and not (
+        type(trace) is dict
+        and STRINGS.issuperset(map(type, trace))
+        and STRINGS.issuperset(map(type, trace.values()))
+    ):
+        raise MalformedEnvelope("the envelope's trace is no map of text to text")
+    return Envelope(
+        envelope_id,
+        signal,
+        sender,
+        payload,
+        _EPOCH + timedelta(microseconds=sent_at),
+        tuple(delivery),
+        origin,
+        trace,
+        named,
+    )
+
+
+def _refuse_header(encoded: bytes) -> None:
+    """Say what is wrong with the first four bytes."""
+    if encoded[:2] != MAGIC or len(encoded) < 4:
+        raise MalformedEnvelope("the bytes are no envelope: they do not begin with 'LR'")
+    version, flags = encoded[2], encoded[3]
+    if version != VERSION:
+        raise UnsupportedVersion(
+            f"the envelope has version {version}, and this process reads version {VERSION}: "
+            "upgrade lback_relay here, or keep both sides at the same version"
+        )
+    raise UnsupportedVersion(
+        f"the envelope uses features (flags {flags:#04x}) that this process does not know: "
+        "upgrade lback_relay here"
+    )

@@ -1,0 +1,191 @@
+"""Msgpack to values, for bytes that anybody may have written.
+
+Nothing is imported, called or constructed by a name from the wire: each extension code has its
+constructor in a table, and the constructor's arguments are checked. Unpacking is msgpack's; what
+it leaves of extension types with parts is put together from the outside inwards, so that the depth
+is known before anything is built. Any exception may come out; :func:`lback_relay.codec.decode`
+makes one error of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+import msgpack
+
+from lback_relay import codec_extensions as codes
+from lback_relay.codec_extensions import CODES, LEAF_READERS, MAX_DEPTH, unknown
+from lback_relay.errors import MalformedEnvelope
+from lback_relay.snapshot import ExceptionSnapshot
+
+STRINGS: Final = frozenset([str])
+_MAX_UNCHECKED_BYTES: Final = 1024
+_MAX_SAME_HASHES: Final = 16
+
+
+class _Packed:
+    """An extension type with parts, not looked into yet."""
+
+    __slots__ = ("code", "data")
+
+    def __init__(self, code: int, data: bytes) -> None:
+        self.code = code
+        self.data = data
+
+
+_PENDING: Final = frozenset([dict, list, _Packed])
+
+
+def read_body(data: bytes) -> list[Any]:
+    """Return the items of the array that these bytes are."""
+    body = _array(data)
+    _finish_list(body, 0)
+    return body
+
+
+def _array(data: bytes) -> list[Any]:
+    if len(data) > _MAX_UNCHECKED_BYTES:
+        # A list is made as long as its header says, before its items are there: many headers in
+        # each other would take gigabytes. Skipping makes nothing and finds that the items lack.
+        unpacker = msgpack.Unpacker(max_buffer_size=len(data))
+        unpacker.feed(data)
+        unpacker.skip()
+    body = msgpack.unpackb(
+        data,
+        ext_hook=_extension,
+        strict_map_key=True,
+        unicode_errors="surrogatepass",
+        timestamp=3,
+    )
+    if type(body) is not list:
+        raise MalformedEnvelope("the envelope holds another type where an array must be")
+    return body
+
+
+def _extension(code: int, data: bytes) -> Any:
+    read = LEAF_READERS.get(code)
+    if read is not None:
+        return read(data)
+    return _Packed(code, data) if code in _BUILDERS else unknown(code, data)
+
+
+def _finish_list(items: list[Any], depth: int) -> None:
+    if _PENDING.isdisjoint(map(type, items)):
+        return
+    for index, item in enumerate(items):
+        kind = type(item)
+        if kind in _PENDING:
+            items[index] = _finished(item, kind, depth + 1)
+
+
+def _finish_dict(items: dict[Any, Any], depth: int) -> None:
+    if not STRINGS.issuperset(map(type, items)):
+        raise MalformedEnvelope("a map of the envelope has a key that is no text")
+    if _PENDING.isdisjoint(map(type, items.values())):
+        return
+    for key, item in items.items():
+        kind = type(item)
+        if kind in _PENDING:
+            items[key] = _finished(item, kind, depth + 1)
+
+
+def _finished(item: Any, kind: type, depth: int) -> Any:
+    if depth > MAX_DEPTH:
+        raise MalformedEnvelope(f"the envelope is nested deeper than {MAX_DEPTH} levels")
+    if kind is list:
+        _finish_list(item, depth)
+    elif kind is dict:
+        _finish_dict(item, depth)
+    else:
+        body = _array(item.data)
+        _finish_list(body, depth)
+        return _BUILDERS[item.code](body)
+    return item
+
+
+def _as_set(body: list[Any]) -> set[Any]:
+    _check_hashes(body)
+    return set(body)
+
+
+def _as_map(body: list[Any]) -> dict[Any, Any]:
+    keys = body[::2]
+    _check_hashes(keys)
+    return dict(zip(keys, body[1::2], strict=True))
+
+
+def _check_hashes(keys: Collection[Any]) -> None:
+    """Refuse keys that were chosen to make a table slow: hashes of numbers are easy to collide."""
+    if len(keys) - len({hash(key) for key in keys}) > _MAX_SAME_HASHES:
+        raise MalformedEnvelope("too many keys of the envelope have the same hash")
+
+
+_Check = Callable[[Any], Any]
+
+
+def _text(part: Any) -> Any:
+    return part if type(part) is str else _misfit()
+
+
+def _text_or_none(part: Any) -> Any:
+    return None if part is None else _text(part)
+
+
+def _map(part: Any) -> Any:
+    return part if type(part) is dict else _misfit()
+
+
+def _list(part: Any) -> Any:
+    return tuple(part) if type(part) is list else _misfit()
+
+
+def _list_or_none(part: Any) -> Any:
+    return None if part is None else _list(part)
+
+
+def _texts(part: Any) -> Any:
+    return _list(part) if STRINGS.issuperset(map(type, part)) else _misfit()
+
+
+def _cause(part: Any) -> Any:
+    return part if part is None or isinstance(part, ExceptionSnapshot) else _misfit()
+
+
+def _any(part: Any) -> Any:
+    return part
+
+
+def _misfit() -> Any:
+    raise MalformedEnvelope("a part of an extension type is not of the type it must have")
+
+
+def _builder(made: Callable[..., Any], shape: tuple[_Check, ...]) -> Callable[[list[Any]], Any]:
+    def build(body: list[Any]) -> Any:
+        return made(*[check(part) for check, part in zip(shape, body, strict=True)])
+
+    return build
+
+
+_ENUM: Final = (_text, _text_or_none, _any, _text)
+_SHAPES: Final[dict[int, tuple[_Check, ...]]] = {
+    codes.REDACTED: (_text,),
+    codes.OMITTED: (_text, _text, _text, _text),
+    codes.SENDER: (_text,),
+    codes.ENTITY: (_text, _map, _list_or_none),
+    codes.REQUEST: (_text, _map),
+    codes.RESPONSE: (_text, _map),
+    codes.EXCEPTION: (_text, _list, _map, _texts, _cause),
+    codes.REFERENCE: (_text, _text, _text),
+    codes.OBJECT: (_text, _map),
+    codes.ENUM: _ENUM,
+    codes.INT_ENUM: _ENUM,
+    codes.TEXT_ENUM: _ENUM,
+}
+_BUILDERS: Final[dict[int, Callable[[list[Any]], Any]]] = {
+    codes.TUPLE: tuple,
+    codes.SET: _as_set,
+    codes.FROZENSET: lambda body: frozenset(_as_set(body)),
+    codes.MAP: _as_map,
+    **{code: _builder(kind, _SHAPES[code]) for kind, code in CODES.items()},
+}

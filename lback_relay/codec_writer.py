@@ -1,0 +1,185 @@
+"""Values to msgpack: one pass by the packer for what is plain, and a step down for what is not.
+
+The packer writes plain data by itself and asks for leaves (:func:`write_leaf`). Containers that
+msgpack has no type for are prepared before it runs: each becomes an extension type around its own
+packed parts. A container of plain data costs one set operation here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgpack
+
+from lback_relay.codec_extensions import (
+    CODES,
+    FROZENSET,
+    LEAF_WRITERS,
+    MAP,
+    MAX_DEPTH,
+    SET,
+    TUPLE,
+    extension,
+    write_leaf,
+)
+from lback_relay.enum_snapshot import EnumSnapshot
+from lback_relay.markers import Marker, Omitted
+from lback_relay.snapshot import ExceptionSnapshot, Snapshot
+
+PLAIN: Final = frozenset([type(None), bool, *LEAF_WRITERS])
+"""Types of which the packer takes the instances as they are, or asks for."""
+_STRINGS: Final = frozenset([str])
+
+
+class Writer:
+    """Packs values. Used by one thread at a time: see :func:`write`."""
+
+    __slots__ = ("_packer",)
+
+    def __init__(self, unicode_errors: str | None = None) -> None:
+        # strict_types: a tuple is no list, and an enum that is an int is no int.
+        self._packer = msgpack.Packer(
+            default=write_leaf, strict_types=True, unicode_errors=unicode_errors
+        )
+
+    def pack(self, value: object) -> bytes:
+        """Return the bytes of a value that was prepared."""
+        packed: bytes = self._packer.pack(value)
+        return packed
+
+    def prepared(self, value: object, depth: int, path: str) -> Any:
+        """Return what the packer writes for this value.
+
+        Args:
+            value: plain data, a snapshot or a marker.
+            depth: in how many arrays, maps and extension types it lies.
+            path: its dotted path in the payload.
+        """
+        kind = type(value)
+        if kind in PLAIN:
+            return value
+        for base in kind.__mro__:
+            prepare = _CONTAINERS.get(base)
+            if prepare is not None:
+                if depth >= MAX_DEPTH and not isinstance(value, Marker):
+                    return self.snapshot(_too_deep(path, value), depth, path)
+                return prepare(self, value, depth, path)
+            if base in LEAF_WRITERS:
+                break
+        return value  # the packer asks for it; what was not projected is refused there
+
+    def mapping(self, value: Mapping[Any, Any], depth: int, path: str) -> Any:
+        """Prepare a map; one with other keys than text becomes an extension type."""
+        if not _STRINGS.issuperset(map(type, value)):
+            value = {_plain_key(key): item for key, item in value.items()}
+            if not _STRINGS.issuperset(map(type, value)):
+                return self._pairs(value, depth, path)
+        if PLAIN.issuperset(map(type, value.values())):
+            return value if type(value) is dict else dict(value)
+        below = depth + 1
+        start = f"{path}." if path else ""
+        return {
+            name: item if type(item) in PLAIN else self.prepared(item, below, start + name)
+            for name, item in value.items()
+        }
+
+    def array(self, value: Sequence[Any], depth: int, path: str) -> Any:
+        """Prepare a list, or the items of a tuple."""
+        if PLAIN.issuperset(map(type, value)):
+            return value if type(value) is list else list(value)
+        below = depth + 1
+        return [
+            item if type(item) in PLAIN else self.prepared(item, below, f"{path}.{index}")
+            for index, item in enumerate(value)
+        ]
+
+    def tuple(self, value: tuple[Any, ...], depth: int, path: str) -> Any:
+        return extension(TUPLE, self.pack(self.array(value, depth, path)))
+
+    def set(self, value: Iterable[Any], depth: int, path: str) -> Any:
+        return extension(SET, self._items_of_set(value, depth, path))
+
+    def frozenset(self, value: Iterable[Any], depth: int, path: str) -> Any:
+        return extension(FROZENSET, self._items_of_set(value, depth, path))
+
+    def snapshot(self, value: Any, depth: int, path: str) -> Any:
+        """Prepare a snapshot or marker: its code, and what its constructor takes."""
+        code = next(CODES[base] for base in type(value).__mro__ if base in CODES)
+        below = depth + 1
+        body: list[Any] = []
+        for part in value.relay_state():
+            kind = type(part)
+            if kind in PLAIN:
+                body.append(part)
+            elif kind is dict:
+                body.append(self.mapping(part, below, path))
+            elif kind is tuple:
+                body.append(self.array(part, below, path))
+            elif isinstance(part, ExceptionSnapshot) and below >= MAX_DEPTH:
+                body.append(None)  # the end of an endless chain of causes
+            else:
+                body.append(self.prepared(part, below, path))
+        return extension(code, self.pack(body))
+
+    def _pairs(self, value: Mapping[Any, Any], depth: int, path: str) -> Any:
+        body = [part for pair in value.items() for part in pair]
+        return extension(MAP, self.pack(self.array(body, depth, path)))
+
+    def _items_of_set(self, value: Iterable[Any], depth: int, path: str) -> bytes:
+        # Sorted, so that equal sets have equal bytes in every process.
+        packed = sorted(self.pack(item) for item in self.array([*value], depth, path))
+        header: bytes = self._packer.pack_array_header(len(packed))
+        return header + b"".join(packed)
+
+
+_Write = Callable[[Writer, Any, int, str], Any]
+_CONTAINERS: Final[dict[type, _Write]] = {
+    dict: Writer.mapping,
+    MappingProxyType: Writer.mapping,
+    list: Writer.array,
+    tuple: Writer.tuple,
+    set: Writer.set,
+    frozenset: Writer.frozenset,
+    **dict.fromkeys(CODES, Writer.snapshot),
+}
+
+
+_free: Final[list[Writer]] = []
+_MAX_KEPT_BYTES: Final = 65_536
+
+
+def write(pack: Callable[[Writer], bytes]) -> bytes:
+    """Return what ``pack`` makes with a writer of its own."""
+    # A packer is worth keeping, and must never be entered twice: not by another thread, and not
+    # by an OS signal's or a finalizer's code. Whoever works with one has taken it out.
+    try:
+        writer = _free.pop()
+    except IndexError:
+        writer = Writer()
+    try:
+        packed = pack(writer)
+    except UnicodeEncodeError:  # half of a surrogate pair: rare, and too slow to expect
+        return pack(Writer("surrogatepass"))
+    if len(packed) <= _MAX_KEPT_BYTES:
+        _free.append(writer)
+    return packed
+
+
+def _plain_key(key: object) -> object:
+    return str.__str__(key) if isinstance(key, str) and not isinstance(key, EnumSnapshot) else key
+
+
+def _too_deep(path: str, value: object) -> Omitted:
+    reason = f"it lies deeper than {MAX_DEPTH} levels"
+    return Omitted(path, type_name(value), reason, "send a flatter value")
+
+
+def type_name(value: object) -> str:
+    """Return the dotted name of the type that a relayed value has or stands for."""
+    if isinstance(value, Snapshot | EnumSnapshot):
+        return value.relay_type
+    kind = type(value)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return f"{module}{kind.__qualname__}"
