@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path, PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath
 from typing import Any, Final
 from uuid import UUID
 
+import msgpack
 from msgpack import ExtType
 
 from lback_relay.errors import EnvelopeError, MalformedEnvelope
@@ -60,27 +62,50 @@ ENUM: Final = 55
 INT_ENUM: Final = 56
 TEXT_ENUM: Final = 57
 
-CODES: Final[dict[type, int]] = {
-    Redacted: REDACTED,
-    Omitted: OMITTED,
-    SenderSnapshot: SENDER,
+STATEFUL: Final[dict[type, int]] = {
     EntitySnapshot: ENTITY,
     RequestSnapshot: REQUEST,
     ResponseSnapshot: RESPONSE,
     ExceptionSnapshot: EXCEPTION,
-    ReferenceSnapshot: REFERENCE,
     ObjectSnapshot: OBJECT,
     EnumSnapshot: ENUM,
     IntEnumSnapshot: INT_ENUM,
     TextEnumSnapshot: TEXT_ENUM,
 }
-"""Snapshots and markers: the body is an array of what ``relay_state()`` returns."""
+"""Types whose extension body is an array of what ``relay_state()`` returns."""
 
 _SURROGATES: Final = "surrogatepass"
 _INT64_MIN: Final = -(1 << 63)
 _UINT64_MAX: Final = (1 << 64) - 1
 
+_MAX_KNOWN: Final = 512
+_MAX_UNCHECKED_BYTES: Final = 1024
+
 _new_tuple = tuple.__new__
+
+
+def unpack_array(data: bytes, ext_hook: Callable[[int, bytes], Any]) -> list[Any]:
+    """Return the items of the array that these bytes are.
+
+    Args:
+        data: msgpack from anybody.
+        ext_hook: makes a value of an extension type's code and body.
+
+    Raises:
+        Exception: any, if they are something else.
+    """
+    if len(data) > _MAX_UNCHECKED_BYTES:
+        # A list is made as long as its header says, before its items are there: many headers in
+        # each other would take gigabytes. Skipping makes nothing and finds that the items lack.
+        unpacker = msgpack.Unpacker(max_buffer_size=len(data))
+        unpacker.feed(data)
+        unpacker.skip()
+    items = msgpack.unpackb(
+        data, ext_hook=ext_hook, unicode_errors=_SURROGATES, timestamp=3, strict_map_key=True
+    )
+    if type(items) is not list:
+        raise MalformedEnvelope("the envelope holds another type where an array must be")
+    return items
 
 
 def extension(code: int, data: bytes) -> ExtType:
@@ -107,7 +132,40 @@ def _from_path(value: PurePath) -> ExtType:
     kind = "w" if isinstance(value, PureWindowsPath) else "p"
     if isinstance(value, Path):
         kind = kind.upper()
-    return extension(PATH, (kind + str(value)).encode("utf-8", _SURROGATES))
+    return extension(PATH, _text(kind + str(value)))
+
+
+def _text(value: str) -> bytes:
+    return value.encode("utf-8", _SURROGATES)
+
+
+def _from_text(code: int, text: str) -> ExtType:
+    return extension(code, _text(text))
+
+
+def _from_texts(code: int, texts: tuple[str, ...]) -> ExtType:
+    return extension(code, msgpack.packb(texts, unicode_errors=_SURROGATES))
+
+
+# Markers and senders are the same in every envelope of a signal, and can't change.
+_known_text: Final = lru_cache(maxsize=1024)(_from_text)
+_known_texts: Final = lru_cache(maxsize=1024)(_from_texts)
+
+
+def _from_redacted(value: Redacted) -> ExtType:
+    path = value.relay_path
+    return (_known_text if len(path) <= _MAX_KNOWN else _from_text)(REDACTED, path)
+
+
+def _from_sender(value: SenderSnapshot) -> ExtType:
+    name = value.relay_type
+    return (_known_text if len(name) <= _MAX_KNOWN else _from_text)(SENDER, name)
+
+
+def _from_omitted(value: Omitted) -> ExtType:
+    texts = value.relay_state()
+    known = sum(map(len, texts)) <= _MAX_KNOWN
+    return (_known_texts if known else _from_texts)(OMITTED, texts)
 
 
 LEAF_WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
@@ -123,6 +181,10 @@ LEAF_WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
     PosixPath: _from_path,
     WindowsPath: _from_path,
     UnknownValue: lambda value: extension(value.relay_code, value.relay_data),
+    Redacted: _from_redacted,
+    Omitted: _from_omitted,
+    SenderSnapshot: _from_sender,
+    ReferenceSnapshot: lambda value: _from_texts(REFERENCE, value.relay_state()),
     # Subclasses of plain types lose their class; the packer asks for these only.
     str: str.__str__,
     float: float.__float__,
@@ -137,6 +199,9 @@ def write_leaf(value: object) -> Any:
     Raises:
         EnvelopeError: nothing but live objects come here otherwise: the value was not projected.
     """
+    writer = LEAF_WRITERS.get(type(value))
+    if writer is not None:
+        return writer(value)
     for kind in type(value).__mro__:
         writer = LEAF_WRITERS.get(kind)
         if writer is not None:
@@ -154,6 +219,31 @@ def _to_path(data: bytes) -> PurePath:
     return (concrete if text[0].isupper() and isinstance(Path(), concrete) else pure)(text[1:])
 
 
+def _to_text(data: bytes) -> str:
+    return data.decode("utf-8", _SURROGATES)
+
+
+def _to_texts(data: bytes, count: int) -> list[str]:
+    texts = unpack_array(data, ExtType)
+    if len(texts) == count and all(type(text) is str for text in texts):
+        return texts
+    raise MalformedEnvelope(f"an extension type holds no array of {count} texts")
+
+
+def _to_sender(data: bytes) -> SenderSnapshot:
+    made: SenderSnapshot = SenderSnapshot(_to_text(data))
+    return made
+
+
+def _to_omitted(data: bytes) -> Omitted:
+    return Omitted(*_to_texts(data, 4))
+
+
+def _remembering(read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    known = lru_cache(maxsize=1024)(read)
+    return lambda data: known(data) if len(data) <= _MAX_KNOWN else read(data)
+
+
 _PATHS: Final[dict[str, tuple[type[PurePath], type[PurePath]]]] = {
     "p": (PurePosixPath, PosixPath),
     "w": (PureWindowsPath, WindowsPath),
@@ -168,6 +258,10 @@ LEAF_READERS: Final[dict[int, Callable[[bytes], Any]]] = {
     DECIMAL: lambda data: Decimal(data.decode("ascii")),
     UUID_: lambda data: UUID(bytes=data),
     PATH: _to_path,
+    REDACTED: _remembering(lambda data: Redacted(_to_text(data))),
+    OMITTED: _remembering(_to_omitted),
+    SENDER: _remembering(_to_sender),
+    REFERENCE: lambda data: ReferenceSnapshot(*_to_texts(data, 3)),
 }
 
 

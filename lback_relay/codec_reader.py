@@ -12,15 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
-import msgpack
-
 from lback_relay import codec_extensions as codes
-from lback_relay.codec_extensions import CODES, LEAF_READERS, MAX_DEPTH, unknown
+from lback_relay.codec_extensions import LEAF_READERS, MAX_DEPTH, STATEFUL, unknown, unpack_array
 from lback_relay.errors import MalformedEnvelope
 from lback_relay.snapshot import ExceptionSnapshot
 
 STRINGS: Final = frozenset([str])
-_MAX_UNCHECKED_BYTES: Final = 1024
 _MAX_SAME_HASHES: Final = 16
 
 
@@ -39,27 +36,8 @@ _PENDING: Final = frozenset([dict, list, _Packed])
 
 def read_body(data: bytes) -> list[Any]:
     """Return the items of the array that these bytes are."""
-    body = _array(data)
+    body = unpack_array(data, _extension)
     _finish_list(body, 0)
-    return body
-
-
-def _array(data: bytes) -> list[Any]:
-    if len(data) > _MAX_UNCHECKED_BYTES:
-        # A list is made as long as its header says, before its items are there: many headers in
-        # each other would take gigabytes. Skipping makes nothing and finds that the items lack.
-        unpacker = msgpack.Unpacker(max_buffer_size=len(data))
-        unpacker.feed(data)
-        unpacker.skip()
-    body = msgpack.unpackb(
-        data,
-        ext_hook=_extension,
-        strict_map_key=True,
-        unicode_errors="surrogatepass",
-        timestamp=3,
-    )
-    if type(body) is not list:
-        raise MalformedEnvelope("the envelope holds another type where an array must be")
     return body
 
 
@@ -98,7 +76,7 @@ def _finished(item: Any, kind: type, depth: int) -> Any:
     elif kind is dict:
         _finish_dict(item, depth)
     else:
-        body = _array(item.data)
+        body = unpack_array(item.data, _extension)
         _finish_list(body, depth)
         return _BUILDERS[item.code](body)
     return item
@@ -169,14 +147,10 @@ def _builder(made: Callable[..., Any], shape: tuple[_Check, ...]) -> Callable[[l
 
 _ENUM: Final = (_text, _text_or_none, _any, _text)
 _SHAPES: Final[dict[int, tuple[_Check, ...]]] = {
-    codes.REDACTED: (_text,),
-    codes.OMITTED: (_text, _text, _text, _text),
-    codes.SENDER: (_text,),
     codes.ENTITY: (_text, _map, _list_or_none),
     codes.REQUEST: (_text, _map),
     codes.RESPONSE: (_text, _map),
     codes.EXCEPTION: (_text, _list, _map, _texts, _cause),
-    codes.REFERENCE: (_text, _text, _text),
     codes.OBJECT: (_text, _map),
     codes.ENUM: _ENUM,
     codes.INT_ENUM: _ENUM,
@@ -187,5 +161,5 @@ _BUILDERS: Final[dict[int, Callable[[list[Any]], Any]]] = {
     codes.SET: _as_set,
     codes.FROZENSET: lambda body: frozenset(_as_set(body)),
     codes.MAP: _as_map,
-    **{code: _builder(kind, _SHAPES[code]) for kind, code in CODES.items()},
+    **{code: _builder(kind, _SHAPES[code]) for kind, code in STATEFUL.items()},
 }

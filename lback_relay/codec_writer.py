@@ -14,18 +14,18 @@ from typing import Any, Final
 import msgpack
 
 from lback_relay.codec_extensions import (
-    CODES,
     FROZENSET,
     LEAF_WRITERS,
     MAP,
     MAX_DEPTH,
     SET,
+    STATEFUL,
     TUPLE,
     extension,
     write_leaf,
 )
 from lback_relay.enum_snapshot import EnumSnapshot
-from lback_relay.markers import Marker, Omitted
+from lback_relay.markers import Omitted
 from lback_relay.snapshot import ExceptionSnapshot, Snapshot
 
 PLAIN: Final = frozenset([type(None), bool, *LEAF_WRITERS])
@@ -63,8 +63,8 @@ class Writer:
         for base in kind.__mro__:
             prepare = _CONTAINERS.get(base)
             if prepare is not None:
-                if depth >= MAX_DEPTH and not isinstance(value, Marker):
-                    return self.snapshot(_too_deep(path, value), depth, path)
+                if depth >= MAX_DEPTH:
+                    return _too_deep(path, value)
                 return prepare(self, value, depth, path)
             if base in LEAF_WRITERS:
                 break
@@ -104,24 +104,28 @@ class Writer:
     def frozenset(self, value: Iterable[Any], depth: int, path: str) -> Any:
         return extension(FROZENSET, self._items_of_set(value, depth, path))
 
-    def snapshot(self, value: Any, depth: int, path: str) -> Any:
-        """Prepare a snapshot or marker: its code, and what its constructor takes."""
-        code = next(CODES[base] for base in type(value).__mro__ if base in CODES)
+    def state(self, value: Any, code: int, depth: int, path: str) -> Any:
+        """Prepare what has a state: the extension type is an array of its parts."""
         below = depth + 1
-        body: list[Any] = []
+        parts: list[Any] = []
         for part in value.relay_state():
             kind = type(part)
             if kind in PLAIN:
-                body.append(part)
+                parts.append(part)
             elif kind is dict:
-                body.append(self.mapping(part, below, path))
+                parts.append(self.mapping(part, below, path))
             elif kind is tuple:
-                body.append(self.array(part, below, path))
+                parts.append(self.array(part, below, path))
             elif isinstance(part, ExceptionSnapshot) and below >= MAX_DEPTH:
-                body.append(None)  # the end of an endless chain of causes
+                parts.append(None)  # the end of an endless chain of causes
             else:
-                body.append(self.prepared(part, below, path))
-        return extension(code, self.pack(body))
+                parts.append(self.prepared(part, below, path))
+        return extension(code, self.pack(parts))
+
+    def enum(self, value: Any, code: int, depth: int, path: str) -> Any:
+        """Prepare a member of an enum, whose value may be anything."""
+        parts = [self.prepared(part, depth + 1, path) for part in value.relay_state()]
+        return extension(code, self.pack(parts))
 
     def _pairs(self, value: Mapping[Any, Any], depth: int, path: str) -> Any:
         body = [part for pair in value.items() for part in pair]
@@ -134,15 +138,23 @@ class Writer:
         return header + b"".join(packed)
 
 
-_Write = Callable[[Writer, Any, int, str], Any]
-_CONTAINERS: Final[dict[type, _Write]] = {
+_Prepare = Callable[[Writer, Any, int, str], Any]
+
+
+def _stateful(kind: type, code: int) -> _Prepare:
+    if issubclass(kind, EnumSnapshot):
+        return lambda writer, value, depth, path: writer.enum(value, code, depth, path)
+    return lambda writer, value, depth, path: writer.state(value, code, depth, path)
+
+
+_CONTAINERS: Final[dict[type, _Prepare]] = {
     dict: Writer.mapping,
     MappingProxyType: Writer.mapping,
     list: Writer.array,
     tuple: Writer.tuple,
     set: Writer.set,
     frozenset: Writer.frozenset,
-    **dict.fromkeys(CODES, Writer.snapshot),
+    **{kind: _stateful(kind, code) for kind, code in STATEFUL.items()},
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Any, NoReturn
 
-from lback_relay.snapshot_base import IMMUTABLE, kind_of_snapshot, named_type, same, short_name
+from lback_relay.snapshot_base import IMMUTABLE, kind_of_snapshot, named_type, same
 
 
 class EnumSnapshot:
@@ -22,7 +22,7 @@ class EnumSnapshot:
     _relay_text: str
 
     def __new__(cls, relay_type: str, name: str | None, value: Any, text: str) -> Any:
-        named: Any = named_type(cls, short_name(relay_type))
+        named: Any = named_type(cls, relay_type)
         made = object.__new__(named) if cls is EnumSnapshot else cls._mixed().__new__(named, value)
         own = {
             "_relay_type": relay_type,

@@ -148,7 +148,8 @@ class EntitySnapshot(Snapshot):
         values: Mapping[str, Any],
         identity: tuple[Any, ...] | None = None,
     ) -> None:
-        super().__init__(relay_type, values)
+        object.__setattr__(self, "_relay_type", relay_type)
+        object.__setattr__(self, "_relay_values", dict(values))
         object.__setattr__(self, "_relay_identity", identity)
 
     @property
@@ -213,7 +214,7 @@ class ExceptionSnapshot(Snapshot, Exception):
     _what: ClassVar[str] = "it was no public attribute of the exception"
 
     def __new__(cls, relay_type: str, *_: Any, **__: Any) -> Any:
-        named = named_type(cls, short_name(relay_type))
+        named = named_type(cls, relay_type)
         return Exception.__new__(named)
 
     def __init__(

@@ -32,7 +32,7 @@ class Snapshot:
 
     def __new__(cls, relay_type: str, *_: Any, **__: Any) -> Any:
         """Make an instance of the subclass that is named after ``relay_type``."""
-        return object.__new__(named_type(cls, short_name(relay_type)))
+        return object.__new__(named_type(cls, relay_type))
 
     def __init__(self, relay_type: str, values: Mapping[str, Any] | None = None) -> None:
         object.__setattr__(self, "_relay_type", relay_type)
@@ -113,19 +113,22 @@ def short_name(dotted: str) -> str:
     return dotted.rpartition(".")[2] or dotted
 
 
-_NAME_LENGTH: Final = 200
+_MAX_NAME_LENGTH: Final = 200
 
 
-def named_type(base: Any, name: str) -> Any:
-    """Return the subclass of ``base`` that bears this name."""
-    return _made_type(base, name)
+def named_type(base: Any, dotted: str) -> Any:
+    """Return the subclass of ``base`` that bears the last part of this name."""
+    return _made_type(
+        base, dotted if len(dotted) <= _MAX_NAME_LENGTH else dotted[-_MAX_NAME_LENGTH:]
+    )
 
 
 @lru_cache(maxsize=1024)
-def _made_type(base: Any, name: str) -> Any:
-    # Bounded: type names come off the wire. A type that fell out of the cache and is made again
-    # is another type; equality compares names for that reason.
-    return type(name[:_NAME_LENGTH] or base.__name__, (base,), {"__slots__": ()})
+def _made_type(base: Any, dotted: str) -> Any:
+    # Bounded, in number and length: type names come off the wire. A type that fell out of the
+    # cache and is made again is another type; equality compares names for that reason.
+    name = short_name(dotted).encode("utf-8", "replace").decode().replace("\0", "?")
+    return type(name or base.__name__, (base,), {"__slots__": ()})
 
 
 def kind_of_snapshot(kind: type) -> type:

@@ -1,0 +1,334 @@
+"""The codec held to its two promises for whatever comes: exact round trips, and one kind of error.
+
+Hypothesis makes the values and the bytes.
+"""
+
+from __future__ import annotations
+
+import string
+from datetime import datetime, time, timedelta, timezone
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lback_relay.codec import decode, encode
+from lback_relay.envelope import Envelope
+from lback_relay.errors import EnvelopeError, MalformedEnvelope
+from lback_relay.markers import Omitted, Redacted, UnknownValue
+from lback_relay.snapshot import (
+    EntitySnapshot,
+    EnumSnapshot,
+    ExceptionSnapshot,
+    IntEnumSnapshot,
+    ObjectSnapshot,
+    ReferenceSnapshot,
+    RequestSnapshot,
+    ResponseSnapshot,
+    SenderSnapshot,
+    TextEnumSnapshot,
+)
+
+HEADER = b"LR\x01\x00"
+
+settings.register_profile(
+    "codec",
+    deadline=None,
+    max_examples=200,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+codec = settings.get_profile("codec")
+
+texts = st.text(st.characters(exclude_categories=()), max_size=12)  # lone surrogates too
+names = st.text(string.ascii_letters + "._", min_size=1, max_size=12)
+zones = st.timedeltas(timedelta(hours=-23), timedelta(hours=23)).map(timezone)
+hashable_leaves = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-(2**200), 2**200),
+    st.floats(allow_nan=False),
+    texts,
+    st.binary(max_size=12),
+    st.datetimes(),
+    st.datetimes(timezones=zones),
+    st.dates(),
+    st.times(),
+    st.times(timezones=zones),
+    st.timedeltas(),
+    st.decimals(allow_nan=False),
+    st.uuids(),
+    texts.map(PurePosixPath),
+    texts.map(PureWindowsPath),
+)
+keys = st.one_of(hashable_leaves, st.tuples(hashable_leaves, hashable_leaves))
+markers = st.one_of(
+    st.builds(Redacted, texts),
+    st.builds(Omitted, texts, names, texts, texts),
+    st.builds(UnknownValue, st.integers(100, 127), st.binary(max_size=8)),
+    st.builds(SenderSnapshot, names),
+    st.builds(ReferenceSnapshot, names, names, names),
+)
+
+
+def containers(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    attributes = st.dictionaries(names, values, max_size=4)
+    items = st.lists(values, max_size=3).map(tuple)
+    return st.one_of(
+        st.lists(values, max_size=4),
+        items,
+        st.sets(keys, max_size=4),
+        st.frozensets(keys, max_size=4),
+        st.dictionaries(texts, values, max_size=4),
+        st.dictionaries(keys, values, max_size=4),
+        st.builds(EntitySnapshot, names, attributes, st.none() | items),
+        st.builds(RequestSnapshot, names, attributes),
+        st.builds(ResponseSnapshot, names, attributes),
+        st.builds(ObjectSnapshot, names, attributes),
+        st.builds(
+            ExceptionSnapshot,
+            names,
+            items,
+            attributes,
+            st.lists(texts, max_size=2).map(tuple),
+            st.none() | st.builds(ExceptionSnapshot, names, items),
+        ),
+        st.builds(EnumSnapshot, names, st.none() | texts, values, texts),
+        st.builds(IntEnumSnapshot, names, names, st.integers(), texts),
+        st.builds(TextEnumSnapshot, names, names, texts, texts),
+    )
+
+
+values = st.recursive(hashable_leaves | markers, containers, max_leaves=12)
+envelopes = st.builds(
+    Envelope,
+    id=texts,
+    signal=texts,
+    sender=values,
+    payload=st.dictionaries(texts, values, max_size=4),
+    sent_at=st.datetimes(timezones=st.just(timezone.utc)),
+    delivery=st.lists(texts, max_size=2).map(tuple),
+    origin=texts,
+    trace=st.dictionaries(texts, texts, max_size=2),
+    extra=st.dictionaries(texts.filter(lambda name: name != "trace"), values, max_size=2),
+)
+
+
+def exact(value: Any) -> Any:
+    """Return a form of a value that is equal only for values of equal types all the way down."""
+    if hasattr(type(value), "relay_state"):
+        return [type(value).__name__, *map(exact, value.relay_state())]
+    if isinstance(value, dict):
+        return [dict, [[exact(key), exact(item)] for key, item in value.items()]]
+    if isinstance(value, set | frozenset):
+        return [type(value), sorted(repr(exact(item)) for item in value)]
+    if isinstance(value, list | tuple):
+        return [type(value), list(map(exact, value))]
+    if isinstance(value, datetime | time):
+        value = value.replace(fold=0)  # changes no equality, and does not travel
+    return [type(value), repr(value)]
+
+
+@codec
+@given(envelopes)
+def test_decoding_gives_back_exactly_what_was_encoded(envelope: Envelope) -> None:
+    """Equal, of the same types, and with the same bytes when encoded again."""
+    encoded = encode(envelope)
+    received = decode(encoded)
+    assert received == envelope
+    assert exact(list(received)) == exact(list(envelope))
+    assert encode(received) == encoded
+
+
+@codec
+@given(envelopes, st.integers(256, 1200))
+def test_an_encoded_envelope_is_never_over_its_limit(envelope: Envelope, max_bytes: int) -> None:
+    """Within the limit and readable, or refused."""
+    try:
+        encoded = encode(envelope, max_bytes=max_bytes)
+    except EnvelopeError:
+        return
+    assert len(encoded) <= max_bytes
+    assert set(decode(encoded).payload) == set(envelope.payload)
+
+
+def decoded_or_refused(encoded: bytes) -> None:
+    """Decode; anything but an EnvelopeError fails the test. What was decoded can be sent on."""
+    try:
+        envelope = decode(encoded)
+    except EnvelopeError:
+        return
+    assert decode(encode(envelope)).id == envelope.id
+
+
+@codec
+@given(st.binary(max_size=300))
+def test_any_bytes_are_decoded_or_refused(data: bytes) -> None:
+    """No exception but EnvelopeError comes out, whatever comes in."""
+    decoded_or_refused(data)
+    decoded_or_refused(HEADER + data)
+
+
+@codec
+@given(envelopes, st.data())
+def test_a_damaged_envelope_is_decoded_or_refused(envelope: Envelope, data: st.DataObject) -> None:
+    """Bytes changed, lost or added anywhere."""
+    damaged = bytearray(encode(envelope))
+    for _ in range(data.draw(st.integers(1, 4))):
+        if not damaged:
+            break
+        position = data.draw(st.integers(0, len(damaged) - 1))
+        change = data.draw(st.sampled_from(["set", "cut", "insert", "end"]))
+        if change == "set":
+            damaged[position] = data.draw(st.integers(0, 255))
+        elif change == "cut":
+            del damaged[position : position + data.draw(st.integers(1, 8))]
+        elif change == "insert":
+            damaged[position:position] = data.draw(st.binary(max_size=8))
+        else:
+            del damaged[position:]
+    decoded_or_refused(bytes(damaged))
+
+
+any_msgpack = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), texts, st.binary()),
+    lambda parts: st.one_of(
+        st.lists(parts, max_size=5),
+        st.dictionaries(st.one_of(texts, st.integers(-9, 9)), parts, max_size=3),
+        st.builds(
+            lambda code, part: msgpack.ExtType(
+                code, msgpack.packb(part, unicode_errors="surrogatepass")
+            ),
+            st.sampled_from([*range(10), *range(16, 20), *range(32, 34), *range(48, 60), 127]),
+            parts,
+        ),
+    ),
+    max_leaves=10,
+)
+
+
+@codec
+@given(st.lists(any_msgpack, min_size=8, max_size=8), any_msgpack)
+def test_well_formed_msgpack_of_wrong_shape_is_decoded_or_refused(
+    fields: list[Any], value: Any
+) -> None:
+    """Known extension types with any content, in an envelope of any fields."""
+
+    def packed(fields: Any) -> bytes:
+        return HEADER + bytes(msgpack.packb(fields, unicode_errors="surrogatepass"))
+
+    decoded_or_refused(packed(fields))
+    decoded_or_refused(packed(["id", "signal", value, {"value": value}, 0, [], "", {"x": value}]))
+
+
+def packed_value(value: bytes) -> bytes:
+    """Return an envelope with these bytes for its payload's one value."""
+    around: bytes = msgpack.packb(["id", "signal", None, {"v": None}, 0, ["queue"], "", {}])
+    return HEADER + around.replace(b"\xa1v\xc0", b"\xa1v" + value)
+
+
+def nested_extensions(code: int, levels: int) -> bytes:
+    """Return an extension type around an array of one, again and again."""
+    packed: bytes = b"\xc0"
+    for _ in range(levels):
+        packed = msgpack.packb(msgpack.ExtType(code, b"\x91" + packed))
+    return packed
+
+
+BOMBS = {
+    "arrays": b"\x91" * 100 + b"\xc0",
+    "arrays beyond recursion": b"\x91" * 100_000 + b"\xc0",
+    "arrays without end": b"\x91" * 100_000,
+    "maps": b"\x81\xa1a" * 100 + b"\xc0",
+    "tuples": nested_extensions(16, 100),
+    "tuples beyond recursion": nested_extensions(16, 2000),
+    "maps of pairs": nested_extensions(19, 100),
+    "promised items": b"\xdd\xff\xff\xff\xff",
+    "promised items in promised items": b"\xdd\x00\x10\x00\x00" * 500 + b"\xc0" * 1_100_000,
+    "promised bytes": b"\xc6\xff\xff\xff\xff",
+    "reserved extension": msgpack.packb(msgpack.Timestamp(0))[:1] + b"\xfe\x00\x00\x00\x00",
+    "timestamp out of range": b"\xc7\x0c\xff" + b"\xff" * 12,
+    "invalid UTF-8": b"\xa2\xff\xfe",
+    "never used": b"\xc1",
+    "integer key": b"\x81\x01\x01",
+    "bytes key": b"\x81\xc4\x01a\x01",
+    "list in a set": msgpack.packb(msgpack.ExtType(17, b"\x91\x90")),
+    "odd pairs": msgpack.packb(msgpack.ExtType(19, b"\x91\xa1a")),
+    "map for a tuple": msgpack.packb(msgpack.ExtType(16, b"\x80")),
+    "path of no kind": msgpack.packb(msgpack.ExtType(8, b"x/tmp")),
+    "empty path": msgpack.packb(msgpack.ExtType(8, b"")),
+    "no date": msgpack.packb(msgpack.ExtType(3, b"2026-02-30")),
+    "timedelta out of range": msgpack.packb(msgpack.ExtType(5, b"9" * 50)),
+    "short UUID": msgpack.packb(msgpack.ExtType(7, b"\x00")),
+}
+
+
+@pytest.mark.parametrize("value", BOMBS.values(), ids=BOMBS)
+def test_what_is_made_to_hurt_is_refused(value: bytes) -> None:
+    """Depth, promised sizes and wrong shapes end in one error."""
+    with pytest.raises(MalformedEnvelope):
+        decode(packed_value(value))
+
+
+def test_numbers_chosen_to_collide_are_refused() -> None:
+    """20,000 integers of equal hash would keep a set busy for minutes; the timeout is the bound."""
+    prime = 2**61 - 1
+    numbers = [
+        msgpack.ExtType(1, (prime * factor).to_bytes(16, "big")) for factor in range(1, 20_000)
+    ]
+    for code, body in [(17, numbers), (18, numbers), (19, [n for k in numbers for n in (k, 0)])]:
+        with pytest.raises(MalformedEnvelope, match="same hash"):
+            decode(packed_value(msgpack.packb(msgpack.ExtType(code, msgpack.packb(body)))))
+
+
+def test_a_timestamp_of_msgpack_itself_is_an_instant() -> None:
+    """Programs in other languages have it in their libraries."""
+    decoded = decode(packed_value(msgpack.packb(msgpack.Timestamp(1_767_323_045, 500_000_000))))
+    assert decoded.payload["v"].isoformat() == "2026-01-02T03:04:05.500000+00:00"
+
+
+def test_too_many_bytes_are_refused_unread() -> None:
+    """The limit is above what any config allows to send."""
+    with pytest.raises(MalformedEnvelope, match="none may take more than 33,554,432"):
+        decode(HEADER + bytes(32 * 1024 * 1024))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [],
+        ["id", "signal", None, {}, 0, [], ""],
+        [7, "signal", None, {}, 0, [], "", {}],
+        ["id", None, None, {}, 0, [], "", {}],
+        ["id", "signal", None, [], 0, [], "", {}],
+        ["id", "signal", None, {}, 1.5, [], "", {}],
+        ["id", "signal", None, {}, True, [], "", {}],
+        ["id", "signal", None, {}, 2**63, [], "", {}],
+        ["id", "signal", None, {}, 0, "queue", "", {}],
+        ["id", "signal", None, {}, 0, [1], "", {}],
+        ["id", "signal", None, {}, 0, [], None, {}],
+        ["id", "signal", None, {}, 0, [], "", []],
+        ["id", "signal", None, {}, 0, [], "", {"trace": [1]}],
+        ["id", "signal", None, {}, 0, [], "", {"trace": {"traceparent": 1}}],
+        {"id": 1},
+        "text",
+    ],
+    ids=repr,
+)
+def test_a_field_of_the_wrong_type_is_refused(fields: Any) -> None:
+    """Handlers and brokers may rely on the types of an envelope's fields."""
+    with pytest.raises(MalformedEnvelope):
+        decode(HEADER + msgpack.packb(fields))
+
+
+def test_an_error_quotes_no_value() -> None:
+    """Errors are logged; what an envelope holds may be secret."""
+    hidden = msgpack.packb(msgpack.ExtType(2, b"correct horse battery"))
+    with pytest.raises(MalformedEnvelope) as info:
+        decode(packed_value(hidden))
+    assert "horse" not in str(info.value)
+    assert info.value.__cause__ is None
+    assert info.value.__suppress_context__
