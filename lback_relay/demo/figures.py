@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 DECIMALS: Final = 4
+SHARED_FROM: Final = 10
+"""So many users that every worker must have had a share; of fewer, one may have taken all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,12 @@ class Figures:
             f"{self.per_worker[name]} mails were sent by {name}, which is no worker"
             for name in self.strangers
         ]
+        if users >= SHARED_FROM:
+            found += [
+                f"{name} delivered nothing" for name, mails in self.per_worker.items() if not mails
+            ]
+        if self.http_median_s_with >= self.http_median_s_without:
+            found.append("a registration takes as long with the relay as without it")
         if self.mails != users and not found:
             found.append(f"{self.mails} mails arrived instead of {users}")
         return found

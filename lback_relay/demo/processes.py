@@ -18,6 +18,8 @@ from types import TracebackType
 from typing import Final
 
 STOP_TIMEOUT_S: Final = 10.0
+AT_ONCE_S: Final = 0.5
+"""For what is ended in a hurry: nobody waits for its drain."""
 TAIL_LINES: Final = 20
 
 
@@ -77,8 +79,7 @@ class Child:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # When something went wrong nobody waits for a drain.
-        self.stop(timeout_s=STOP_TIMEOUT_S if error is None else 0.5)
+        self.stop(timeout_s=STOP_TIMEOUT_S if error is None else AT_ONCE_S)
 
     @property
     def pid(self) -> int:
@@ -128,6 +129,6 @@ class Child:
         """Return a phrase with the last lines of its log, indented."""
         written = self.log.read_text(errors="replace").splitlines()[-lines:]
         if not written:
-            return f"its log is empty ({self.log})"
+            return "its log is empty"
         listed = "".join(f"\n    {line}" for line in written)
-        return f"the end of its log ({self.log}):{listed}"
+        return f"the end of its log:{listed}"

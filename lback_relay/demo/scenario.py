@@ -10,13 +10,14 @@ import contextlib
 import math
 import socket
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
 from lback_relay.demo.figures import Figures, count
-from lback_relay.demo.processes import TAIL_LINES, Child, DemoFailed
+from lback_relay.demo.processes import AT_ONCE_S, TAIL_LINES, Child, DemoFailed
 from lback_relay.demo.project_files import create_project, project_environment
 from lback_relay.demo.registration import Registration, register, wait_for_answer
 from lback_relay.demo.smtp import HOST, SmtpServer
@@ -28,6 +29,7 @@ SLOTS: Final = 3
 HANDLER_MODULES: Final = ("lback_relay.lback.email_handler", "myproject.handlers")
 GROUP: Final = "shop"
 WEB_START_S: Final = 30.0
+WORKER_START_S: Final = 30.0
 SEED_S: Final = 60.0
 # Beyond the time that the mails take anyway: the start of the workers, retries.
 MAIL_GRACE_S: Final = 30.0
@@ -57,12 +59,17 @@ class Stage:
         web: a bound TCP socket, not yet listening; both web applications serve on it, one after
             the other, so that links in mails stay right.
         reporter: is told the progress.
+        hold: holds OS signals back, so that none comes between the start of a process and the note
+            that it runs.
+        started: every process that was started.
     """
 
     folder: Path
     smtp: SmtpServer
     web: socket.socket
     reporter: Reporter
+    hold: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+    started: list[Child] = field(default_factory=list)
 
     @property
     def project(self) -> Path:
@@ -79,8 +86,13 @@ class Stage:
         parts = []
         for log in sorted(self.folder.glob("*.log")):
             lines = log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
-            parts.append("\n    ".join([f"{log}:", *lines]))
+            parts.append("\n    ".join([f"the end of {log.stem}'s log:", *lines]))
         return "\n".join(parts)
+
+    def close(self) -> None:
+        """End every process that still runs, without waiting for a drain."""
+        for child in reversed(self.started):
+            child.stop(AT_ONCE_S)
 
     def start(
         self,
@@ -91,19 +103,23 @@ class Stage:
         pass_fds: Sequence[int] = (),
     ) -> Child:
         """Start one of the project's processes; its login at the mail server is its name."""
-        return Child(
-            name,
-            arguments,
-            folder=self.project,
-            environment=project_environment(
-                host=self.host,
-                smtp_port=self.smtp.port,
-                login=f"{name}@example.org",
-                relay_url=relay_url,
-            ),
-            log=self.folder / f"{name}.log",
-            pass_fds=pass_fds,
+        environment = project_environment(
+            host=self.host,
+            smtp_port=self.smtp.port,
+            login=f"{name}@example.org",
+            relay_url=relay_url,
         )
+        with self.hold():
+            child = Child(
+                name,
+                arguments,
+                folder=self.project,
+                environment=environment,
+                log=self.folder / f"{name}.log",
+                pass_fds=pass_fds,
+            )
+            self.started.append(child)
+        return child
 
     def start_web(self, name: str, *, relay_url: str | None = None) -> Child:
         """Start the web application; ``wait_for_answer`` tells when it serves."""
@@ -142,6 +158,7 @@ def without_relay(stage: Stage, *, users: int = USERS_WITHOUT) -> list[float]:
     Raises:
         DemoFailed: the application did not start, or a registration failed.
     """
+    stage.reporter.say("Starting the shop without the relay")
     with stage.start_web("web-without-relay") as web:
         wait_for_answer(stage.host, timeout_s=WEB_START_S, check=web.check)
         made = _register(stage, "without the relay", "before", users, [web])
@@ -165,15 +182,18 @@ def with_relay(stage: Stage, *, relay_url: str, users: int, without_s: Sequence[
     """
     already = len(stage.smtp.mails)
     with contextlib.ExitStack() as running:
+        stage.reporter.say(f"Starting {len(WORKERS)} workers, and the shop again")
         workers = [
             running.enter_context(
-                stage.start(name, _worker_arguments(stage.project), relay_url=relay_url)
+                stage.start(name, _worker_arguments(stage, name), relay_url=relay_url)
             )
             for name in WORKERS
         ]
         web = running.enter_context(stage.start_web("web-with-relay", relay_url=relay_url))
         children = [*workers, web]
         wait_for_answer(stage.host, timeout_s=WEB_START_S, check=web.check)
+        for worker in workers:
+            _wait_for_worker(stage, worker)
         made = _register(stage, "with the relay", "after", users, children)
         accepted = [registration for registration in made if registration.accepted]
         if not accepted:
@@ -195,7 +215,7 @@ def with_relay(stage: Stage, *, relay_url: str, users: int, without_s: Sequence[
     )
 
 
-def _worker_arguments(project: Path) -> list[str]:
+def _worker_arguments(stage: Stage, name: str) -> list[str]:
     return [
         "-c",
         RUN_WORKER,
@@ -205,8 +225,27 @@ def _worker_arguments(project: Path) -> list[str]:
         "--concurrency",
         str(SLOTS),
         "--settings",
-        str(project / "settings.py"),
+        str(stage.project / "settings.py"),
+        "--health-file",
+        str(_health_file(stage, name)),
     ]
+
+
+def _health_file(stage: Stage, name: str) -> Path:
+    return stage.folder / f"{name}.health"
+
+
+def _wait_for_worker(stage: Stage, worker: Child) -> None:
+    """Wait for its first poll: two workers that are not there yet could not share the work."""
+    deadline = time.monotonic() + WORKER_START_S
+    while not _health_file(stage, worker.name).exists():
+        worker.check()
+        if time.monotonic() > deadline:
+            raise DemoFailed(
+                f"{worker.name} did not reach the broker within {WORKER_START_S:g} s; "
+                f"{worker.tail()}"
+            )
+        time.sleep(POLL_S)
 
 
 def _register(

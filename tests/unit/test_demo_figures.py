@@ -71,6 +71,20 @@ def test_a_mail_that_no_worker_sent_is_a_problem() -> None:
     assert problem == "1 mails were sent by web-with-relay, which is no worker"
 
 
+def test_a_worker_that_did_nothing_is_a_problem_when_there_was_enough_to_do() -> None:
+    """Of a few users one worker may take them all; of many, both have to work."""
+    names = [f"user{number}" for number in range(10)]
+    delivered = [(name, "worker-2") for name in names]
+    assert figures(names, delivered).problems(10) == ["worker-1 delivered nothing"]
+    assert figures(names[:9], delivered[:9]).problems(9) == []
+
+
+def test_a_relay_that_saves_no_time_is_a_problem() -> None:
+    """Everything arrived, and yet it is not what was promised."""
+    found = figures(["a"], [("a", "worker-1")], with_s=(2.5,))
+    assert found.problems(1) == ["a registration takes as long with the relay as without it"]
+
+
 def test_the_json_object_has_exactly_the_promised_keys() -> None:
     """In their order, and it can be printed as one line."""
     found = figures(["a"], [("a", "worker-1")]).as_json()

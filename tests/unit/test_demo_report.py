@@ -1,17 +1,14 @@
-"""How the demo shows its progress, and how OS signals end it."""
+"""How the demo shows its progress."""
 
 from __future__ import annotations
 
 import io
-import os
-import signal
 
 import pytest
 from rich.console import Console
 from rich.progress import Progress
 
 from lback_relay.demo.report import PlainReport, TerminalReport, reporting
-from lback_relay.demo.stopping import Stopped, stopped_by_os_signals
 
 
 def test_plain_progress_is_a_few_lines_and_always_the_last() -> None:
@@ -69,29 +66,3 @@ def test_with_json_the_progress_goes_to_standard_error(
     captured = capsys.readouterr()
     assert captured.err == "Starting\n"
     assert captured.out == "Going on\n"
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_os_signal_ends_the_demo_with_the_code_of_a_shell(number: signal.Signals) -> None:
-    """130 after Ctrl-C, 143 after SIGTERM; the handlers of before are back."""
-    before = signal.getsignal(number)
-    with pytest.raises(Stopped) as stopped, stopped_by_os_signals():
-        os.kill(os.getpid(), number)
-    assert stopped.value.exit_code == 128 + number
-    assert signal.getsignal(number) is before
-
-
-def test_a_second_os_signal_does_not_disturb_the_cleaning_up() -> None:
-    """The impatient press Ctrl-C twice."""
-    cleaned = []
-
-    def work() -> None:
-        try:
-            os.kill(os.getpid(), signal.SIGINT)
-        finally:
-            os.kill(os.getpid(), signal.SIGINT)
-            cleaned.append("all")
-
-    with pytest.raises(Stopped), stopped_by_os_signals():
-        work()
-    assert cleaned == ["all"]
