@@ -88,6 +88,51 @@ def load_settings(path: str | os.PathLike[str]) -> SimpleNamespace:
     )
 
 
+_project: Path | None = None
+_loaded: SimpleNamespace | None = None
+
+
+def set_project(path: str | os.PathLike[str] | None) -> None:
+    """Say which project this process works for; the worker does, before it imports handlers.
+
+    Args:
+        path: its settings file, or a folder in the project; None means the one around the current
+            folder, if there is one.
+    """
+    global _project, _loaded  # noqa: PLW0603 - a process works for one project
+    _project = None if path is None else Path(path).absolute()
+    _loaded = None
+
+
+def project_settings() -> SimpleNamespace:
+    """Return the settings of this process's project, read once.
+
+    Without a project they are empty: a container may hold all that matters in its environment.
+
+    Raises:
+        ConfigError: the project that was set is none, or its settings can't be read.
+    """
+    global _loaded  # noqa: PLW0603
+    if _loaded is None:
+        file = _settings_file()
+        _loaded = SimpleNamespace() if file is None else load_settings(file)
+    return _loaded
+
+
+def project_root() -> Path:
+    """Return the folder of this process's project; the current one when there is none."""
+    file = _settings_file()
+    return Path.cwd() if file is None else file.parent
+
+
+def _settings_file() -> Path | None:
+    if _project is not None:
+        return find_project_root(_project) / SETTINGS_NAME if _project.is_dir() else _project
+    with contextlib.suppress(ConfigError):
+        return find_project_root() / SETTINGS_NAME
+    return None
+
+
 def _compiled(file: Path) -> CodeType:
     try:
         code: CodeType = compile(file.read_bytes(), str(file), "exec", dont_inherit=True)

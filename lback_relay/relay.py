@@ -1,0 +1,282 @@
+"""The sending side: one relay receiver per relayed signal, from ``send`` to the publisher.
+
+A relay receiver does its work at once, in the thread that sends, because what it is given may be
+changed a moment later: project the kwargs, make the envelope, encode it. Only the publishing may
+wait, for the outermost commit of the session at hand. Nothing here knows Redis or Lback, queries a
+database, or calls back into the framework: some signals are sent while it holds a lock. Nothing is
+opened before the first envelope is published, so that a process may fork after attaching.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from lback_relay.broker import connect
+from lback_relay.codec import encode
+from lback_relay.config import EMAIL_SIGNAL, RelayConfig, SignalConfig
+from lback_relay.envelope import Envelope, new_envelope_id, process_origin
+from lback_relay.errors import RelayError
+from lback_relay.projection import Projection
+from lback_relay.publisher import Publisher
+from lback_relay.transaction import after_commit, session_at_hand
+
+if TYPE_CHECKING:
+    from lback_relay.broker import Broker
+
+logger = logging.getLogger(__name__)
+
+BACKGROUND_TIMEOUT_S: Final = 5.0
+"""How long the broker may take to answer when no request waits for it."""
+
+_HOST: Final = socket.gethostname()
+_UTC: Final = timezone.utc
+_NO_TRACE: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class Relay:
+    """Relays the signals of a config.
+
+    Every method may be called from any thread, and on both sides of a fork.
+
+    Args:
+        config: which signals, and how.
+        publisher: what publishes; None makes one of the config. The relay closes it.
+    """
+
+    def __init__(self, config: RelayConfig, *, publisher: Publisher | None = None) -> None:
+        self.config = config
+        self.publisher = _make_publisher(config) if publisher is None else publisher
+        self._senders = {
+            signal.name: _SignalSender(signal, config, self.publisher)
+            for signal in config.signals.values()
+        }
+        self._receivers = {name: _receiver(sender) for name, sender in self._senders.items()}
+        self._dispatchers: list[Any] = []
+        self._lock = threading.Lock()
+
+    def attach(self, *dispatchers: Any) -> None:
+        """Connect the relay receivers. Attaching to a dispatcher again does nothing.
+
+        Args:
+            *dispatchers: objects with Lback's ``connect(name, receiver)`` and ``disconnect``; none
+                means both of Lback's, since the framework sends on one and documents the other.
+        """
+        if not dispatchers:
+            from lback_relay.lback import dispatchers as both
+
+            dispatchers = both()
+        with self._lock:
+            for dispatcher in dispatchers:
+                if any(dispatcher is attached for attached in self._dispatchers):
+                    continue
+                for name, receiver in self._receivers.items():
+                    dispatcher.connect(name, receiver)
+                self._dispatchers.append(dispatcher)
+
+    def detach(self) -> None:
+        """Disconnect from every dispatcher; what is queued or waits for a commit stays."""
+        with self._lock:
+            for dispatcher in self._dispatchers:
+                for name, receiver in self._receivers.items():
+                    dispatcher.disconnect(name, receiver)
+            self._dispatchers.clear()
+
+    def relay(
+        self, signal: str, sender: Any, payload: Mapping[str, Any], *, session: Any = None
+    ) -> bool:
+        """Relay one signal as its relay receiver would, for programs without a dispatcher.
+
+        Never raises; what can't be relayed is logged and counted.
+
+        Args:
+            signal: the name of a signal of the config.
+            sender: the emitting object, or any plain value.
+            payload: the kwargs.
+            session: the SQLAlchemy session whose commit is waited for; None looks among the
+                payload's values.
+
+        Returns: whether the envelope was made and is published, queued, or waits for the commit.
+        """
+        found = self._senders.get(signal)
+        if found is None:
+            logger.error(
+                "Signal %r was not relayed: it is not in the relay's config; add it to "
+                "RELAY_SIGNALS",
+                signal,
+                extra={"relay_signal": signal},
+            )
+            return False
+        return found.send(sender, payload, session)
+
+    def counts(self) -> dict[str, int]:
+        """Return the publisher's figures, and how many signals were ``not_relayed``."""
+        figures = dict(self.publisher.counts())
+        figures["not_relayed"] = sum(sender.failures for sender in self._senders.values())
+        return figures
+
+    def flush(self, timeout_s: float | None = None) -> bool:
+        """Wait until the broker has all that was queued, and return whether it has.
+
+        Args:
+            timeout_s: at most so long; None means the config's ``flush_timeout_s``.
+        """
+        return self.publisher.flush(timeout_s)
+
+    def close(self) -> None:
+        """Detach, publish what is queued (for at most ``flush_timeout_s``), close the broker."""
+        self.detach()
+        self.publisher.close()
+
+
+class _Within(threading.local):
+    """Whether this thread is inside the relay: what is sent from there is not relayed again."""
+
+    relaying = False
+
+
+_within = _Within()
+
+
+class _SignalSender:
+    """Turns the sends of one signal into published envelopes."""
+
+    def __init__(self, signal: SignalConfig, config: RelayConfig, publisher: Publisher) -> None:
+        self.signal = signal
+        self.failures = 0
+        self._publisher = publisher
+        self._max_bytes = config.max_payload_bytes
+        self._on_commit = signal.publish == "on_commit"
+        # A mail must arrive as it was written; RelayedEmailSender sees to its size.
+        whole = signal.name == EMAIL_SIGNAL
+        length = max(config.max_string_length, config.max_payload_bytes if whole else 0)
+        self._projection = Projection(reveal=signal.reveal, max_string_length=length)
+
+    def send(self, sender: Any, payload: Mapping[str, Any], session: Any = None) -> bool:
+        """Do as :meth:`Relay.relay` says."""
+        if _within.relaying:
+            # Such as a log handler that sends a signal for each error. No log here: it would loop.
+            self.failures += 1
+            return False
+        _within.relaying = True
+        try:
+            encoded = self._encoded(sender, payload)
+            if self._on_commit:
+                session = session if session is not None else session_at_hand(payload)
+                if session is not None and after_commit(session, lambda: self._publish(encoded)):
+                    return True
+            self._publisher.publish(self.signal, encoded)
+        except Exception as error:  # noqa: BLE001 - relaying never fails the request
+            self.failures += 1
+            logger.error(  # noqa: TRY400 - a traceback may show the payload's values
+                "Signal %r was not relayed: %s",
+                self.signal.name,
+                _described(error),
+                extra={"relay_signal": self.signal.name},
+            )
+            return False
+        finally:
+            _within.relaying = False
+        return True
+
+    def _encoded(self, sender: Any, payload: Mapping[str, Any]) -> bytes:
+        projection = self._projection
+        envelope = Envelope(
+            id=new_envelope_id(),
+            signal=self.signal.name,
+            sender=projection.sender(sender),
+            payload=projection.payload(payload),
+            sent_at=datetime.now(_UTC),
+            delivery=self.signal.delivery,
+            origin=_origin(),
+            trace=_trace_context(),
+        )
+        return encode(envelope, max_bytes=self._max_bytes)
+
+    def _publish(self, encoded: bytes) -> None:
+        """Publish after the commit, when :meth:`send` is long over."""
+        before, _within.relaying = _within.relaying, True
+        try:
+            self._publisher.publish(self.signal, encoded)
+        finally:
+            _within.relaying = before
+
+
+def _receiver(sender: _SignalSender) -> Callable[..., None]:
+    """Return the relay receiver: a function, because Lback's ``connect`` needs a ``__name__``."""
+    send = sender.send
+
+    def relay_receiver(sender: Any = None, **payload: Any) -> None:
+        send(sender, payload)
+
+    relay_receiver.__name__ = f"relay_{sender.signal.name}"
+    relay_receiver.__qualname__ = relay_receiver.__name__
+    return relay_receiver
+
+
+def _make_publisher(config: RelayConfig) -> Publisher:
+    background = config.publishing == "background"
+
+    def connected() -> Broker:
+        # Nobody waits for the background thread, so that it may have a slow broker's patience.
+        timeout = {} if background else {"timeout_s": config.publish_timeout_s}
+        return connect(config.url, namespace=config.namespace, client_name="lback_relay", **timeout)
+
+    return Publisher(
+        connected,
+        background=background,
+        publish_timeout_s=config.publish_timeout_s,
+        max_queued=config.max_queued,
+        flush_timeout_s=config.flush_timeout_s,
+    )
+
+
+_known_origin: tuple[int, str] = (0, "")
+
+
+def _origin() -> str:
+    """Return ``host:pid``, made once per process."""
+    global _known_origin  # noqa: PLW0603 - one per process, and a tuple is replaced as a whole
+    pid, origin = _known_origin
+    if pid != os.getpid():
+        origin = process_origin(_HOST)
+        _known_origin = (os.getpid(), origin)
+    return origin
+
+
+def _trace_context() -> Mapping[str, str]:
+    """Return the W3C headers of the active span, where the program uses OpenTelemetry.
+
+    Source: W3C Trace Context, sections 3.2 and 3.3.
+    """
+    opentelemetry = sys.modules.get("opentelemetry.trace")
+    if opentelemetry is None:
+        return _NO_TRACE
+    context = opentelemetry.get_current_span().get_span_context()
+    if not context.is_valid:
+        return _NO_TRACE
+    flags = int(context.trace_flags)
+    headers = {"traceparent": f"00-{context.trace_id:032x}-{context.span_id:016x}-{flags:02x}"}
+    if context.trace_state:
+        headers["tracestate"] = context.trace_state.to_header()
+    return headers
+
+
+def _described(error: Exception) -> str:
+    """Say what went wrong and what to do, without a value of the payload."""
+    if isinstance(error, RelayError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""  # noqa: PTH119
+    return (
+        f"{type(error).__name__}{place}; this is a fault of lback_relay, please report it with "
+        "this line"
+    )
