@@ -78,6 +78,9 @@ class EnumSnapshot:
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"{type(self).__name__}.{name} can't be set: {IMMUTABLE}")
 
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__}.{name} can't be deleted: {IMMUTABLE}")
+
     def __str__(self) -> str:
         return self._relay_text
 

@@ -131,7 +131,8 @@ class Omitted(Marker):
     def relay_explanation(self) -> str:
         of_type = f" ({self.relay_type})" if self.relay_type else ""
         end = f"; {self.relay_remedy}" if self.relay_remedy else ""
-        return f"{self.relay_path!r}{of_type} was not relayed: {self.relay_reason}{end}"
+        subject = repr(self.relay_path) if self.relay_path else "a value"
+        return f"{subject}{of_type} was not relayed: {self.relay_reason}{end}"
 
     def relay_state(self) -> tuple[Any, ...]:
         return (self.relay_path, self.relay_type, self.relay_reason, self.relay_remedy)
