@@ -57,9 +57,11 @@ class ReceivedMail:
 
 
 class SmtpServer:
-    """An SMTP server on 127.0.0.1, running inside ``with``.
+    """An SMTP server, running inside ``with``.
 
     Args:
+        host: the address it listens on.
+        port: the port; 0 chooses a free one, which :attr:`port` then is.
         delay_s: how long each mail takes before it is taken or rejected, at least 0.
         mode: see :data:`Mode`; :meth:`switch` changes it while the server runs.
 
@@ -67,13 +69,16 @@ class SmtpServer:
     gone by then is not received. All methods may be called from any thread.
     """
 
-    def __init__(self, *, delay_s: float = 0.0, mode: Mode = "deliver") -> None:
+    def __init__(
+        self, *, host: str = HOST, port: int = 0, delay_s: float = 0.0, mode: Mode = "deliver"
+    ) -> None:
         if delay_s < 0:
             raise ValueError(f"delay_s is {delay_s}; it must be 0 or more seconds")
         _check_mode(mode)
         self.delay_s = delay_s
         self.mode: Mode = mode
-        self.port = 0
+        self.host = host
+        self.port = port
         self.connections = 0
         self._mails: list[ReceivedMail] = []
         self._arrived = threading.Condition()
@@ -99,14 +104,15 @@ class SmtpServer:
         self.stop()
 
     def start(self) -> None:
-        """Choose a free port and serve.
+        """Take the port and serve.
 
         Raises:
+            OSError: the port is taken.
             RuntimeError: it runs already.
         """
         if self._loop is not None:
             raise RuntimeError("the SMTP server runs already")
-        self._reserved = _bound_socket(0)
+        self._reserved = _bound_socket(self.host, self.port)
         self.port = self._reserved.getsockname()[1]
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
@@ -203,7 +209,9 @@ class SmtpServer:
             return
         loop = asyncio.get_running_loop()
         # SO_REUSEADDR lets it share the port with the reserving socket, which never listens.
-        self._listener = await loop.create_server(self._protocol, sock=_bound_socket(self.port))
+        self._listener = await loop.create_server(
+            self._protocol, sock=_bound_socket(self.host, self.port)
+        )
 
     async def _shut_down(self) -> None:
         if self._listener is not None:
@@ -313,10 +321,14 @@ def _received(session: Session, envelope: Envelope) -> ReceivedMail:
     )
 
 
-def _bound_socket(port: int) -> socket.socket:
+def _bound_socket(host: str, port: int) -> socket.socket:
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.bind((HOST, port))
+    try:
+        bound.bind((host, port))
+    except OSError:
+        bound.close()
+        raise
     return bound
 
 

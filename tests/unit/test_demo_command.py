@@ -29,7 +29,7 @@ class NoServer:
     def __init__(self, **_: object) -> None:
         pass
 
-    def __enter__(self) -> NoServer:
+    def __enter__(self) -> NoServer:  # noqa: PYI034 - Self came with Python 3.11
         return self
 
     def __exit__(

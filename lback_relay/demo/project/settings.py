@@ -23,7 +23,7 @@ SECRET_KEY = os.environ.get("SECRET_KEY", "only-for-development")
 JWT_SECRET_KEY = os.environ.get("JWT_SECRET_KEY", "only-for-development-too")
 
 DB_ENGINE = "sqlite3"
-DB_NAME = str(root / "shop.sqlite3")
+DB_NAME = os.environ.get("SHOP_DB", str(root / "shop.sqlite3"))
 
 SMTP_SERVER = os.environ.get("SMTP_SERVER", "127.0.0.1")
 SMTP_PORT = int(os.environ.get("SMTP_PORT", "1025"))
