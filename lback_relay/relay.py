@@ -27,7 +27,7 @@ from lback_relay.envelope import Envelope, new_envelope_id, process_origin
 from lback_relay.errors import RelayError
 from lback_relay.projection import Projection
 from lback_relay.publisher import Publisher
-from lback_relay.transaction import after_commit, session_at_hand
+from lback_relay.transaction import after_commit, session_at_hand, watch_sessions
 
 if TYPE_CHECKING:
     from lback_relay.broker import Broker
@@ -74,6 +74,8 @@ class Relay:
             from lback_relay.lback import dispatchers as both
 
             dispatchers = both()
+        # Now: SQLAlchemy takes no listener while it calls others, as at a first signal it might.
+        watch_sessions()
         with self._lock:
             for dispatcher in dispatchers:
                 if any(dispatcher is attached for attached in self._dispatchers):

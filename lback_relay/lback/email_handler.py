@@ -20,6 +20,7 @@ from lback_relay.config import EMAIL_SIGNAL
 from lback_relay.errors import Reject
 from lback_relay.lback.framework_settings import SmtpSettings, smtp_settings
 from lback_relay.lback.settings import project_settings
+from lback_relay.markers import Marker
 from lback_relay.remote import HandlerContext, remote_dispatcher
 
 STEP_TIMEOUT_S: Final = 30.0
@@ -61,7 +62,8 @@ def send_requested_email(
     """
     for name, value in (("to_email", to_email), ("subject", subject), ("body", body)):
         if not isinstance(value, str):
-            raise Reject(f"{name} is no text: {value!r}")
+            why = value.relay_explanation if isinstance(value, Marker) else type(value).__name__
+            raise Reject(f"{name} is no text: {why}")
     message = make_message(
         _SMTP, to_email=to_email, subject=subject, body=body, is_html=is_html, context=context
     )

@@ -13,7 +13,6 @@ from typing import Any
 from lback_relay.config import RelayConfig
 from lback_relay.lback.email_sender import RelayedEmailSender, can_be_relayed
 from lback_relay.relay import Relay
-from lback_relay.transaction import watch_sessions
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +68,6 @@ def _install_sender(relay: Relay, users: Any) -> None:
             type(sender).__name__,
         )
         return
-    watch_sessions()
     users.email_sender = RelayedEmailSender(relay, sender)
 
 
