@@ -1,0 +1,136 @@
+"""Live kwargs to payload: what a signal was sent with becomes plain data, snapshots and markers.
+
+The rules, in the order in which they are tried:
+
+- None and booleans stay.
+- What a name says is a secret (:func:`~lback_relay.redaction.is_secret_name`) is
+  :class:`~lback_relay.markers.Redacted`; so are ``code`` and ``state`` of an OAuth exchange, the
+  ``value`` put into a web session, and the ``payload`` beside a ``token``.
+- Plain values are copied: numbers, dates, Decimals, UUIDs, paths (without their file system), text,
+  bytes, and lists, tuples, sets and dicts of such. Text loses what looks like a secret
+  (:func:`~lback_relay.redaction.redact_text`); beyond ``max_string_length`` it ends with
+  ``… [cut by lback_relay: 1048576 characters]``, and longer bytes are omitted.
+- Entities, exceptions, enums, requests, responses, dataclasses (an ObjectSnapshot of their fields),
+  namespaces, classes and functions become snapshots (:mod:`lback_relay.snapshot`).
+- Anything else is :class:`~lback_relay.markers.Omitted`, and so is what contains itself, lies too
+  deep, or is too much.
+
+``reveal`` opens single values by their paths: ``user.email_verification_token``,
+``request.headers.cookie``, ``users.0.auth_token``, ``token_data.access_token``. Paths are compared
+without regard to case, as header names are. A revealed value that holds others is relayed by the
+rules above, and its own secrets need paths of their own.
+
+No database is read, no property and no method of a live object runs, and no value whatsoever raises
+out of here. Neither the framework nor SQLAlchemy is imported: their classes are known by name.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from lback_relay import projection_objects as objects
+from lback_relay.enum_snapshot import EnumSnapshot
+from lback_relay.markers import Marker
+from lback_relay.projection_entity import entity_function
+from lback_relay.projection_plain import EXACT, EXTENDED, as_it_is
+from lback_relay.projection_walk import (
+    ProjectFunction,
+    Walk,
+    is_secret_key,
+    secrets_by_neighbours,
+    type_name,
+)
+from lback_relay.projection_web import web_function
+from lback_relay.snapshot import SenderSnapshot, Snapshot
+
+MAX_KNOWN_TYPES: Final = 4096
+
+
+class Projection:
+    """The rules for one relayed signal. Made once, used for each send, by any thread.
+
+    Args:
+        reveal: paths of values that are relayed although they look secret.
+        max_string_length: characters of one text; the rest is cut and marked.
+    """
+
+    __slots__ = ("_max_string_length", "_opened", "_reveal")
+
+    def __init__(self, *, reveal: Sequence[str] = (), max_string_length: int = 65_536) -> None:
+        self._reveal = frozenset(path.lower() for path in reveal)
+        self._opened = frozenset(
+            path[:end] for path in self._reveal for end in range(len(path)) if path[end] == "."
+        )
+        self._max_string_length = max_string_length
+
+    def payload(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a handler gets for the kwargs of one ``send``.
+
+        Never raises for any value, does no I/O, and shares nothing that can change with them.
+        """
+        walk = self._walk()
+        by_neighbours = secrets_by_neighbours(kwargs)
+        return {
+            name: walk.member("", name, value, is_secret_key(name, by_neighbours))
+            for name, value in kwargs.items()
+        }
+
+    def sender(self, sender: Any) -> Any:
+        """Return what a handler gets as ``sender``.
+
+        Plain data, members of enums, classes and functions are projected as in a payload; of
+        anything else the type's name is left.
+        """
+        kind = type(sender)
+        if kind in EXACT or issubclass(kind, (*_PLAIN, *_NAMED)):
+            return self._walk().value(sender, "sender")
+        return SenderSnapshot(type_name(kind))
+
+    def _walk(self) -> Walk:
+        return Walk(_function_for, self._reveal, self._opened, self._max_string_length)
+
+
+_PLAIN: Final = tuple(kind for kind, _ in EXTENDED)
+_NAMED: Final = (enum.Enum, type, *objects.FUNCTIONS, Snapshot, EnumSnapshot, Marker)
+
+_known: dict[type, ProjectFunction] = dict(EXACT)
+
+
+def _function_for(kind: type) -> ProjectFunction:
+    """Return the function that projects values of a type, found once for each type."""
+    function = _known.get(kind)
+    if function is None:
+        if len(_known) >= MAX_KNOWN_TYPES:  # classes made on the fly must not pile up
+            _known.clear()
+            _known.update(EXACT)
+        function = _known[kind] = _find_function(kind)
+    return function
+
+
+def _find_function(kind: type) -> ProjectFunction:
+    # By the type, never isinstance: that asks the object's __class__, which may be a property.
+    for extended, function in _FIRST:
+        if issubclass(kind, extended):
+            return function
+    found = entity_function(kind) or web_function(kind)
+    if found is not None:
+        return found
+    for extended, function in _THEN:
+        if issubclass(kind, extended):
+            return function
+    return objects.dataclass_function(kind) or objects.omitted_function(kind)
+
+
+_FIRST: Final[tuple[tuple[Any, ProjectFunction], ...]] = (
+    ((Snapshot, EnumSnapshot, Marker), as_it_is),  # a handler sent on what it was given
+    (enum.Enum, objects.enum_member),
+)
+_THEN: Final[tuple[tuple[Any, ProjectFunction], ...]] = (
+    (BaseException, objects.exception),
+    *EXTENDED,
+    (type, objects.class_reference),
+    (objects.FUNCTIONS, objects.function_reference),
+    (objects.NAMESPACES, objects.namespace),
+)

@@ -1,0 +1,285 @@
+"""How plain values are projected: texts, numbers, dates, bytes, paths, and collections of values.
+
+Subclasses become what they extend (``markupsafe.Markup`` a str, a named tuple a tuple): a handler
+need not have the class. Collections are copied, for the sender may change them later. A set of
+anything but plain values comes as a list (a frozenset as a tuple), since snapshots hash badly. A
+generator is never run.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import pathlib
+from collections import UserDict, deque
+from collections.abc import Collection
+from decimal import Decimal
+from itertools import islice
+from types import MappingProxyType
+from typing import Any, Final
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from lback_relay.enum_snapshot import EnumSnapshot
+from lback_relay.markers import Omitted
+from lback_relay.projection_walk import (
+    ProjectFunction,
+    Walk,
+    is_secret_key,
+    nested,
+    secrets_by_neighbours,
+    stored_attributes,
+    type_name,
+)
+from lback_relay.redaction import redact_bytes, redact_text
+
+_MORE: Final = "…"
+"""Key under which a mapping that was too large says how much is missing."""
+
+
+def as_it_is(_: Walk, value: Any, __: str) -> Any:
+    """Project what is plain and can't change: it stays the same object."""
+    return value
+
+
+def _text(walk: Walk, value: str, path: str) -> Any:
+    # str.__str__ makes a plain str of a subclass, and runs no code of the subclass.
+    return walk.text(value if type(value) is str else str.__str__(value), path)
+
+
+def _integer(_: Walk, value: int, __: str) -> int:
+    return int.__add__(value, 0)
+
+
+def _float(_: Walk, value: float, __: str) -> float:
+    return float.__add__(value, 0.0)
+
+
+def _decimal(_: Walk, value: Decimal, __: str) -> Decimal:
+    return Decimal(Decimal.__str__(value))
+
+
+def _uuid(_: Walk, value: UUID, __: str) -> UUID:
+    return UUID(int=value.int)
+
+
+def _timedelta(_: Walk, value: dt.timedelta, __: str) -> dt.timedelta:
+    return dt.timedelta(value.days, value.seconds, value.microseconds)
+
+
+def _date(_: Walk, value: dt.date, __: str) -> dt.date:
+    return dt.date(value.year, value.month, value.day)
+
+
+def _datetime(_: Walk, value: dt.datetime, __: str) -> dt.datetime:
+    zone = value.tzinfo
+    if type(value) is dt.datetime and _is_known(zone):
+        return value
+    return dt.datetime(
+        value.year,
+        value.month,
+        value.day,
+        value.hour,
+        value.minute,
+        value.second,
+        value.microsecond,
+        tzinfo=zone if _is_known(zone) else _fixed(value.utcoffset()),
+        fold=value.fold,
+    )
+
+
+def _time(_: Walk, value: dt.time, __: str) -> dt.time:
+    zone = value.tzinfo
+    if type(value) is dt.time and _is_known(zone):
+        return value
+    return dt.time(
+        value.hour,
+        value.minute,
+        value.second,
+        value.microsecond,
+        tzinfo=zone if _is_known(zone) else _fixed(value.utcoffset()),
+        fold=value.fold,
+    )
+
+
+def _is_known(zone: dt.tzinfo | None) -> bool:
+    return zone is None or type(zone) in (dt.timezone, ZoneInfo)
+
+
+def _fixed(offset: dt.timedelta | None) -> dt.tzinfo | None:
+    return None if offset is None else dt.timezone(offset)
+
+
+def _path(walk: Walk, value: pathlib.PurePath, path: str) -> pathlib.PurePath:
+    # Pure: whether the file exists is a question for the machine that sent it.
+    pure = (
+        pathlib.PureWindowsPath
+        if isinstance(value, pathlib.PureWindowsPath)
+        else pathlib.PurePosixPath
+    )
+    return pure(walk.text(str(value), path))
+
+
+def _bytes(walk: Walk, value: Any, path: str) -> Any:
+    with memoryview(value) as view:
+        size = view.nbytes
+        if size > walk.max_string_length:
+            reason = f"its {size} bytes are more than max_string_length ({walk.max_string_length})"
+            return Omitted(path, type_name(type(value)), reason)
+        copied = view.tobytes()
+    return copied if walk.is_revealed(path) else redact_bytes(copied)
+
+
+@nested
+def _list(walk: Walk, value: list[Any], path: str) -> Any:
+    some = list.__getitem__(value, slice(0, walk.values_left))
+    return _items(walk, some, list.__len__(value), path)
+
+
+@nested
+def _tuple(walk: Walk, value: tuple[Any, ...], path: str) -> Any:
+    some = tuple.__getitem__(value, slice(0, walk.values_left))
+    return tuple(_items(walk, some, tuple.__len__(value), path))
+
+
+@nested
+def _iterable(walk: Walk, value: Collection[Any], path: str) -> Any:
+    return _items(walk, tuple(islice(value, walk.values_left)), len(value), path)
+
+
+@nested
+def _set(walk: Walk, value: set[Any], path: str) -> Any:
+    some = tuple(islice(set.__iter__(value), walk.values_left))
+    items = _items(walk, some, set.__len__(value), path)
+    return set(items) if all(map(_is_plain_item, items)) else items
+
+
+@nested
+def _frozenset(walk: Walk, value: frozenset[Any], path: str) -> Any:
+    some = tuple(islice(frozenset.__iter__(value), walk.values_left))
+    items = _items(walk, some, frozenset.__len__(value), path)
+    return frozenset(items) if all(map(_is_plain_item, items)) else tuple(items)
+
+
+def _is_plain_item(item: Any) -> bool:
+    return type(item) in _KEPT_KEYS or isinstance(item, tuple | frozenset | EnumSnapshot)
+
+
+def _items(walk: Walk, some: Collection[Any], count: int, path: str) -> list[Any]:
+    walk.values_left -= len(some)
+    projected = [walk.member(path, index, item, False) for index, item in enumerate(some)]
+    if count > len(some):
+        projected.append(_too_many(f"{path}.{len(some)}", count - len(some)))
+    return projected
+
+
+@nested
+def _dict(walk: Walk, value: dict[Any, Any], path: str) -> Any:
+    # dict's own method, not the subclass's: a multi-value dict answers with one value of several.
+    items = tuple(islice(dict.items(value), walk.values_left))
+    walk.values_left -= len(items)
+    by_neighbours = secrets_by_neighbours(value if type(value) is dict else dict(items))
+    projected: dict[Any, Any] = {}
+    for key, item in items:
+        name = _key(walk, key)
+        while name in projected:  # two keys became the same text
+            name = f"{name}'"
+        shown = name if type(name) is str or type(name) is int else "?"
+        secret = is_secret_key(key, by_neighbours)
+        projected[name] = walk.member(path, shown, item, secret)
+    if dict.__len__(value) > len(items):
+        projected[_MORE] = _too_many(f"{path}.{_MORE}", dict.__len__(value) - len(items))
+    return projected
+
+
+def _mapping_proxy(walk: Walk, value: MappingProxyType[Any, Any], path: str) -> Any:
+    return _dict(walk, value.copy(), path)
+
+
+def _user_dict(walk: Walk, value: UserDict[Any, Any], path: str) -> Any:
+    return walk.value(stored_attributes(value)["data"], path)
+
+
+def _too_many(path: str, count: int) -> Omitted:
+    return Omitted(
+        path, "", f"{count} more values are too many to relay", "pass fewer, or their keys alone"
+    )
+
+
+_PLAIN_KEYS: Final = frozenset(
+    {type(None), bool, int, float, bytes, Decimal, UUID, dt.date, dt.timedelta}
+)
+_KEPT_KEYS: Final = _PLAIN_KEYS | {
+    str,
+    dt.datetime,
+    dt.time,
+    pathlib.PurePosixPath,
+    pathlib.PureWindowsPath,
+}
+
+
+def _key(walk: Walk, key: Any) -> Any:
+    """Return the key as plain data; what can't be one is named by its type."""
+    kind = type(key)
+    if kind is str:
+        return redact_text(key) if len(key) <= walk.max_string_length else walk.text(key, "")
+    if kind in _PLAIN_KEYS:
+        return key
+    if kind is tuple:
+        return tuple(_key(walk, item) for item in key)
+    projected = walk.value(key, "")
+    if isinstance(projected, EnumSnapshot):  # its member is found by its value
+        projected = projected.value
+    if type(projected) in _KEPT_KEYS:
+        return projected
+    return f"<{type_name(kind)}>"
+
+
+EXACT: Final[dict[type, ProjectFunction]] = {
+    type(None): as_it_is,
+    bool: as_it_is,
+    int: as_it_is,
+    float: as_it_is,
+    Decimal: as_it_is,
+    UUID: as_it_is,
+    dt.date: as_it_is,
+    dt.timedelta: as_it_is,
+    str: _text,
+    dt.datetime: _datetime,
+    dt.time: _time,
+    bytes: _bytes,
+    bytearray: _bytes,
+    memoryview: _bytes,
+    list: _list,
+    tuple: _tuple,
+    set: _set,
+    frozenset: _frozenset,
+    dict: _dict,
+    deque: _iterable,
+    type({}.keys()): _iterable,
+    type({}.values()): _iterable,
+    type({}.items()): _iterable,
+    MappingProxyType: _mapping_proxy,
+}
+"""What is projected by its exact type."""
+
+EXTENDED: Final[tuple[tuple[type, ProjectFunction], ...]] = (
+    (str, _text),
+    (int, _integer),
+    (float, _float),
+    (dict, _dict),
+    (list, _list),
+    (tuple, _tuple),
+    (set, _set),
+    (frozenset, _frozenset),
+    (bytes, _bytes),
+    (bytearray, _bytes),
+    (dt.datetime, _datetime),  # before date, which it extends
+    (dt.date, _date),
+    (dt.time, _time),
+    (dt.timedelta, _timedelta),
+    (Decimal, _decimal),
+    (UUID, _uuid),
+    (pathlib.PurePath, _path),
+    (UserDict, _user_dict),
+)
+"""What is projected by the type that it extends; the first that fits."""
