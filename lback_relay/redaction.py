@@ -69,10 +69,10 @@ _ABOUT: Final = frozenset(
         "valid",
     ]
 )
+_MAX_NAME_LENGTH: Final = 256
 _SPLIT: Final = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])")
 
 
-@lru_cache(maxsize=4096)
 def is_secret_name(name: str) -> bool:
     """Return whether a value under this name must not be relayed unless revealed.
 
@@ -80,7 +80,12 @@ def is_secret_name(name: str) -> bool:
         name: a key, attribute, header or parameter name, in any case and with any separators:
             ``email_verification_token``, ``X-API-Key``, ``HTTP_COOKIE``, ``accessToken``.
     """
-    words = [word.lower() for word in _SPLIT.split(name[:256]) if word]
+    return _is_secret_name(name[:_MAX_NAME_LENGTH])
+
+
+@lru_cache(maxsize=4096)
+def _is_secret_name(name: str) -> bool:
+    words = [word.lower() for word in _SPLIT.split(name) if word]
     if not words:
         return False
     joined = _INNOCENT.sub("", "".join(words))
@@ -131,7 +136,13 @@ def redact_text(text: str) -> str:
     """Return the text with the secrets that can be told by their form replaced.
 
     Takes time linear in the length of the text. Returns the same object when nothing is found.
+    What was redacted before stays as it is.
     """
+    clean = _redacted(text)
+    return text if clean == text else clean
+
+
+def _redacted(text: str) -> str:
     # Most strings hold none of these characters, and the tests below cost nanoseconds.
     if "=" in text or ":" in text or "'" in text or '"' in text:
         if "://" in text and "@" in text:
@@ -143,7 +154,7 @@ def redact_text(text: str) -> str:
         if "code=" in text or "state=" in text:
             text = _redact_oauth(text)
     if "eyJ" in text:
-        text = _JWT.sub(REPLACEMENT, text)
+        text = _JWT.sub(lambda match: REPLACEMENT if match[1] else match[0], text)
     if "$" in text:
         text = _HASH.sub(REPLACEMENT, text)
     if "/" in text:
@@ -160,6 +171,9 @@ def redact_bytes(data: bytes) -> bytes:
     return data if clean is text else clean.encode("latin-1")
 
 
+# Each expression below takes time linear in the text: what is repeated is bounded, or can't begin
+# again inside of what it has passed.
+
 # scheme://user:password@host
 _USERINFO: Final = re.compile(r"(://)[^\s/?#\"'<>]{1,512}@")
 # "Cookie: a=b; c=d" and "Authorization: Bearer x" hold secrets to the end of the line.
@@ -175,17 +189,18 @@ _ASSIGNMENT: Final = re.compile(
     r"(?<![a-z])pwd|(?<![a-z])sid|(?<![a-z])otp)[\w\-]{0,64}\]?)"
     r"(?P<separator>(?:\\{0,3}[\"'])?\s{0,8}(?:=>|=|:|%3D)\s{0,8}b?|\s{1,4}(?=[\"']))"
     r"(?:(?P<quote>\\{0,3}[\"'])[^\r\n]*?(?<!\\)(?:(?P=quote)|(?=[\r\n])|\Z)"
-    r"|(?!//)[^\s&;,\"'<>)\]}\\]+)"
+    r"|(?!//)(?:\[redacted\][^\s&;,\"'<>)\]}\\]*|[^\s&;,\"'<>)\]}\\]+))"
 )
-_TAG: Final = re.compile(r"(?i)<(?:input|meta)\b[^>]{0,4096}(?:>|\Z)")
+_TAG: Final = re.compile(r"(?i)<(?:input|meta)\b[^>]{0,4096}")
 _TAG_NAME: Final = re.compile(r"(?i)\b(?:name|id|property)\s*=\s*[\"']?([^\s\"'>]{1,256})")
 _TAG_VALUE: Final = re.compile(r"(?i)(\b(?:value|content)\s*=\s*)(\"[^\"]*\"?|'[^']*'?|[^\s>]+)")
 _PARAMETER: Final = re.compile(r"(?i)((?:^|[?&;\s])(code|state)=)([^&;\s#\"'<>]+)")
 _PARAMETER_NAME: Final = re.compile(r"(?:^|[?&;\s])([A-Za-z_]{1,32})=")
-_JWT: Final = re.compile(r"eyJ[\w-]{5,}\.[\w-]{5,}(?:\.[\w-]*)?")
+# The dots are looked for afterwards: a match takes the whole run, so that no run is read twice.
+_JWT: Final = re.compile(r"eyJ[\w-]{5,}(\.[\w-]{5,}(?:\.[\w-]*)?)?")
 _HASH: Final = re.compile(
     r"\$2[abxy]?\$\d\d\$[./A-Za-z0-9]{1,53}|\$argon2\w{1,3}\$\S+|"
-    r"\$[156y]\$\S{8,}|pbkdf2[\w:]*\$\S+|scrypt:\S+\$\S+"
+    r"\$[156y]\$\S{8,}|pbkdf2[\w:]{0,40}\$\S+|scrypt:[\w:]{1,40}\$\S+"
 )
 # /verify-email/<token>, /reset/<user id>/<token>
 _LINK: Final = re.compile(

@@ -1,0 +1,256 @@
+"""Which names and texts are secrets: what is found, what is left alone, and at what cost."""
+
+from __future__ import annotations
+
+import pytest
+
+from lback_relay.redaction import (
+    REPLACEMENT,
+    is_oauth_exchange,
+    is_secret_name,
+    looks_random,
+    redact_bytes,
+    redact_text,
+)
+
+SECRET = "s3cr3t-V4lue.x"
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI3In0.dozjgNryP4J3jVmNHl0w5N"
+BCRYPT = "$2b$12$abcdefghijklmnopqrstuvABCDEFGHIJKLMNOPQRSTUVWXYZ01234"
+
+
+@pytest.mark.parametrize(
+    "name",
+    # One name a line would fill a page.
+    """
+    password PASSWORD user_password plain-password newPassword passwd passphrase pwd pw
+    email_verification_token auth_token accessToken token tokens token_prefix reset_token_url
+    client_secret SECRET_KEY X-API-Key apiKey api_key accessKey private_key aws_access_key_id
+    Authorization Proxy-Authorization HTTP_AUTHORIZATION HTTP_COOKIE Cookie Set-Cookie
+    csrf_token X-CSRFToken xsrf jwt JWT credentials session_id sessionid session-key PHPSESSID
+    signature x-hub-signature auth bearer otp totp user_pin sid password_type2
+    """.split(),  # noqa: SIM905
+)
+def test_a_secrets_name_is_recognized(name: str) -> None:
+    """In any case, with any separators, with words around it."""
+    assert is_secret_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    """
+    username email id path method user session author authority authenticated pinned opinion
+    spin side inside residence basic keyboard monkey tokenize tokenizer secretary secretariat
+    token_type token_expires password_length password_required token_expires_at jwt_algorithm
+    session_id_field auth_type status_code state code key primary_key public passage
+    """.split(),  # noqa: SIM905
+)
+def test_an_innocent_name_is_left_alone(name: str) -> None:
+    """Also one that only begins alike, or that tells about a secret."""
+    assert not is_secret_name(name)
+
+
+@pytest.mark.parametrize("name", ["", "-", "名前"])
+def test_a_name_without_words_is_left_alone(name: str) -> None:
+    """Keys may be anything."""
+    assert not is_secret_name(name)
+
+
+SECRETS = {
+    "userinfo": f"redis://worker:{SECRET}@db.example.org/0",
+    "userinfo without password": f"https://{SECRET}@api.example.org",
+    "query": f"/verify/?token={SECRET}&next=/home",
+    "query in any case": f"/login?Access_Token={SECRET}",
+    "encoded query": f"/x?next=%2F%3Ftoken%3D{SECRET}",
+    "assignment": f"could not log in with password={SECRET}",
+    "colon": f"password: {SECRET}",
+    "JSON": f'{{"user": "ada", "password": "{SECRET}"}}',
+    "JSON with spaces": f'{{"api_key" :  "{SECRET} and more"}}',
+    "JSON in JSON": f'{{\\"password\\": \\"{SECRET}\\"}}',
+    "repr of a dict": f"{{'password': '{SECRET}', 'id': 7}}",
+    "repr of bytes": f"{{'password': b'{SECRET}'}}",
+    "arrow": f"'secret' => '{SECRET}'",
+    "unclosed quote": f'password="{SECRET} cut he',
+    "form data": f"user[password]={SECRET}",
+    "SQL parameters": f"[parameters: {{'auth_token': '{SECRET}'}}]",
+    "prose": f"invalid token '{SECRET}'",
+    "environment": f"DB_PASSWORD={SECRET} DEBUG=1",
+    "cookie": f"Cookie: theme=dark; sid={SECRET}",
+    "cookie with a plain name": f"Set-Cookie: a={SECRET}; HttpOnly",
+    "authorization": f"Authorization: Digest {SECRET}",
+    "bearer": f"sent with bearer {SECRET}",
+    "basic": "header was Basic dXNlcjpzM2NyM3Q=",
+    "JWT": f"rejected {JWT}",
+    "JWT of two parts": f"rejected {JWT.rpartition('.')[0]}",
+    "JWT behind an escape": f"x=Bearer%20{JWT}",
+    "bcrypt": f"hash is {BCRYPT}",
+    "argon2": "hash is $argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub",
+    "crypt": "hash is $6$saltsalt$qFmFH.bQmmtXzyBY0s9v7Oicd2z4XSIecDzlB5KiA2",
+    "Django": "hash is pbkdf2_sha256$600000$salt$dGhlIGhhc2ggdmFsdWU=",
+    "Werkzeug": "hash is scrypt:32768:8:1$salt$aabbccddeeff",
+    "verification link": "see https://h/verify-email/AbCdEf0123456789xyz",
+    "reset link": "see /auth/password-reset/17/AbCdEf0123456789xyz/",
+    "hidden input": f'<input type="hidden" name="csrf_token" value="{SECRET}">',
+    "hidden input, value first": f"<INPUT value='{SECRET}' name=csrf_token>",
+    "hidden input, cut": f'<input name="csrf_token" value="{SECRET}',
+    "meta": f'<meta name="csrf-token" content="{SECRET}">',
+    "OAuth callback": "/callback?code=4/0AX4XfWjyz&state=af0ifjsldkj",
+    "OAuth code alone": "/callback?code=4/0AX4XfWjyz",
+}
+HIDDEN = [
+    SECRET,
+    "dXNlcjpzM2NyM3Q",
+    *JWT.split("."),
+    BCRYPT[7:],
+    "RdescudvJCsgt3ub",
+    "qFmFH.bQmmtXzyBY0s9v7",
+    "dGhlIGhhc2ggdmFsdWU",
+    "aabbccddeeff",
+    "AbCdEf0123456789xyz",
+    "0AX4XfWjyz",
+    "af0ifjsldkj",
+]
+
+
+@pytest.mark.parametrize("text", SECRETS.values(), ids=SECRETS)
+def test_a_secret_is_taken_out_of_a_text(text: str) -> None:
+    """The rest of the text stays, once redacted it does not change, and bytes are as text."""
+    clean = redact_text(text)
+    assert REPLACEMENT in clean
+    assert not [secret for secret in HIDDEN if secret in clean]
+    assert redact_text(clean) == clean
+    assert redact_bytes(text.encode()) == clean.encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("redis://u:p4ss@h:1/0 failed", "redis://[redacted]@h:1/0 failed"),
+        ("/a?token=x1&next=/b#c", "/a?token=[redacted]&next=/b#c"),
+        ('{"password": "a b", "id": 7}', '{"password": "[redacted]", "id": 7}'),
+        ("Cookie: a=1; b=2\r\nHost: h", "Cookie: [redacted]\r\nHost: h"),
+        ("Bearer abcdefgh1 was sent", "Bearer [redacted] was sent"),
+        (
+            '<input name="csrf_token" value="x"><input name="q" value="y">',
+            '<input name="csrf_token" value="[redacted]"><input name="q" value="y">',
+        ),
+    ],
+)
+def test_what_stands_around_a_secret_stays(text: str, clean: str) -> None:
+    """A log line is still of use."""
+    assert redact_text(text) == clean
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "plain prose, with a colon: and an equals = sign",
+        "https://example.org/path?page=2&sort=name#top",
+        "mail ada@example.org about https://example.org",
+        "the token_type is bearer, token_type=bearer",
+        "password_length: 12",
+        "basic knowledge of bearer instruments",
+        "basic authentication",
+        "state=California",
+        "/orders?state=paid&page=1",
+        "the error code=404 was returned",
+        "costs $5 and $20",
+        "tokenize=yes",
+        "secretary: Ada",
+        "/verify-email/ and /reset/17",
+        "/products/a-very-long-product-name-2026",
+        '<input name="q" value="shoes"><meta name="author" content="Ada">',
+        "<input>",
+        "eyJust a word",
+        "eyJnotadot12345 alone",
+        "password: //comment",
+        "12:30:45 'quoted' \"twice\"",
+        "naïve: ünïcode = ✓",
+    ],
+)
+def test_an_innocent_text_is_left_alone(text: str) -> None:
+    """It is the very same object, so that the caller need not compare."""
+    assert redact_text(text) is text
+    data = text.encode()
+    assert redact_bytes(data) is data
+
+
+def test_bytes_that_are_no_text_are_searched_too() -> None:
+    """Bodies and files come as bytes of any kind."""
+    assert redact_bytes(b"\xff\xfe password=abc \x00") == b"\xff\xfe password=[redacted] \x00"
+
+
+def test_code_and_state_are_secrets_among_their_like() -> None:
+    """Both together, or beside what only OAuth has."""
+    assert is_oauth_exchange({"code", "state"})
+    assert is_oauth_exchange(["code", "redirect_uri"])
+    assert is_oauth_exchange({"state": 1, "token_data": 2})
+    assert not is_oauth_exchange({"code", "message"})
+    assert not is_oauth_exchange([])
+
+
+@pytest.mark.parametrize("value", ["4/0AX4XfWjyz", "AbCdEfGhIj", "a1b2c3d4e5"])
+def test_a_generated_value_is_recognized(value: str) -> None:
+    """Letters and digits, or letters in mixed case."""
+    assert looks_random(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["paid", "shipped_today", "California", "PENDING_REVIEW", "two words", "12345678", 7, ""],
+)
+def test_a_written_value_is_no_generated_one(value: object) -> None:
+    """Words and numbers that people choose."""
+    assert not looks_random(value)
+
+
+SIZE = 500_000
+ADVERSARIAL = {
+    "JWT beginnings": "eyJ",
+    "JWT beginnings and dots": "eyJaaaaa.",
+    "pbkdf2": "pbkdf2$pbkdf2:pbkdf2",
+    "pbkdf2 without dollar": "pbkdf2",
+    "scrypt": "scrypt:",
+    "crypt": "$6$",
+    "argon": "$argon2",
+    "open tags": "<input ",
+    "open tags with values": "<input value=",
+    "open tags with quotes": "<meta content='",
+    "assignments without value": "token=",
+    "unclosed quotes": "token='a token=\"b ",
+    "escaped quotes": 'token=\\"a',
+    "names": "password",
+    "names and dashes": "token-",
+    "names and spaces": "token        ",
+    "userinfo": "://a",
+    "slashes": "/",
+    "links": "/verif",
+    "links and slashes": "/verif/aaaaaaaa/",
+    "bearer": "bearer ",
+    "basic and much space": "basic         \t",
+    "headers": "cookie:",
+    "headers without colon": "authorization    ",
+    "parameters": "&code=",
+    "spaces": " ",
+    "quotes": "'\"",
+    "backslashes": "\\",
+    "equals": "=",
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("end", ["", "$=:'\"<@://code=\\"], ids=["bare", "with signs"])
+@pytest.mark.parametrize("piece", ADVERSARIAL.values(), ids=ADVERSARIAL)
+def test_a_long_text_takes_linear_time(piece: str, end: str) -> None:
+    """Half a million characters made to be read again and again.
+
+    Were any rule quadratic, the timeout would end the test.
+    """
+    text = "$ = : ://@ < " + piece * (SIZE // len(piece)) + end
+    redact_text(text)
+
+
+def test_a_long_name_is_no_burden() -> None:
+    """Keys of any length come from outside; only their beginning is looked at and kept."""
+    assert is_secret_name("password" + "x" * SIZE)
+    assert not is_secret_name("x" * SIZE + "password")
