@@ -251,7 +251,7 @@ BOMBS = {
     "promised items in promised items": b"\xdd\x00\x10\x00\x00" * 500 + b"\xc0" * 1_100_000,
     "promised bytes": b"\xc6\xff\xff\xff\xff",
     "reserved extension": msgpack.packb(msgpack.Timestamp(0))[:1] + b"\xfe\x00\x00\x00\x00",
-    "timestamp out of range": b"\xc7\x0c\xff" + b"\xff" * 12,
+    "timestamp out of range": b"\xc7\x0c\xff\x00\x00\x00\x00\x7f" + b"\xff" * 7,
     "invalid UTF-8": b"\xa2\xff\xfe",
     "never used": b"\xc1",
     "integer key": b"\x81\x01\x01",
