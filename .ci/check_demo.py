@@ -4,6 +4,8 @@
 import json
 import sys
 
+MIN_RATIO = 5
+
 
 def problems(result: dict[str, object]) -> list[str]:
     """Return one sentence for each promise that the demo's figures break."""
@@ -19,19 +21,29 @@ def problems(result: dict[str, object]) -> list[str]:
     without, with_relay = result.get("http_median_s_without"), result.get("http_median_s_with")
     if not isinstance(without, float) or not isinstance(with_relay, float):
         found.append(f"the medians are no numbers: {without!r}, {with_relay!r}")
-    elif without < 5 * with_relay:
+    elif without < MIN_RATIO * with_relay:
         found.append(f"registration took {with_relay} s with the relay, {without} s without")
     return found
 
 
+def verdict(output: str) -> list[str]:
+    """Return one sentence for each thing that is wrong with the demo's output."""
+    lines = output.splitlines()
+    if not lines:
+        return ["printed nothing"]
+    try:
+        result = json.loads(lines[-1])
+    except ValueError:
+        result = None
+    if not isinstance(result, dict):
+        return [f"its last line is no JSON object: {lines[-1]}"]
+    sys.stdout.write(lines[-1] + "\n")
+    return problems(result)
+
+
 def main() -> int:
     """Print the verdict; return the exit code."""
-    lines = sys.stdin.read().splitlines()
-    if not lines:
-        sys.stderr.write("demo: printed nothing\n")
-        return 1
-    found = problems(json.loads(lines[-1]))
-    sys.stdout.write(lines[-1] + "\n")
+    found = verdict(sys.stdin.read())
     for problem in found:
         sys.stderr.write(f"demo: {problem}\n")
     return 1 if found else 0

@@ -38,11 +38,12 @@ def demo(ctx: click.Context, *, users: int, as_json: bool) -> None:
 
         code = run_demo(users=users, as_json=as_json)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRA:
             raise
         click.echo(
             "lback-relay: lback-relay demo needs the extra: pip install 'lback-relay[demo]' "
-            f"({error.name} is missing)",
+            f"({package} is missing)",
             err=True,
         )
         code = EXIT_CONFIG
