@@ -94,15 +94,22 @@ def _encoded(envelope: Envelope, payload: Mapping[str, Any]) -> bytes:
                 envelope.id,
                 envelope.signal,
                 writer.prepared(envelope.sender, 1, "sender"),
-                writer.mapping(payload, 1, ""),
+                _named(writer, payload, envelope.signal),
                 sent_at,
                 list(envelope.delivery),
                 envelope.origin,
-                writer.mapping(named, 1, ""),
+                _named(writer, named, envelope.signal),
             ]
         )
 
     return _HEADER + write(pack)
+
+
+def _named(writer: Writer, values: Mapping[str, Any], signal: str) -> dict[str, Any]:
+    prepared = writer.mapping(values, 1, "")
+    if type(prepared) is not dict:
+        raise EnvelopeError(f"the payload of {signal!r} has a key that is no text; use names")
+    return prepared
 
 
 def _decoded(encoded: bytes) -> Envelope:

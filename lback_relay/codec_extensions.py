@@ -7,7 +7,7 @@ with parts (tuples, snapshots …) are written and read by :mod:`lback_relay.cod
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -36,6 +36,9 @@ from lback_relay.snapshot import (
 MAX_ENVELOPE_BYTES: Final = 32 * 1024 * 1024
 MAX_DEPTH: Final = 64
 """How deep arrays, maps and extension types may lie in each other."""
+
+MAX_SAME_HASHES: Final = 100
+"""How many keys of a map, or items of a set, may have the hash of another one."""
 
 BIG_INT: Final = 1
 DATETIME: Final = 2
@@ -263,6 +266,14 @@ LEAF_READERS: Final[dict[int, Callable[[bytes], Any]]] = {
     SENDER: _remembering(_to_sender),
     REFERENCE: lambda data: ReferenceSnapshot(*_to_texts(data, 3)),
 }
+
+
+def colliding(keys: Collection[Any]) -> bool:
+    """Return whether a table of these keys would be slow, as it is when they were chosen for it.
+
+    The hashes of numbers are easy to make equal; those of text are not.
+    """
+    return len(keys) - len({hash(key) for key in keys}) > MAX_SAME_HASHES
 
 
 def unknown(code: int, data: bytes) -> UnknownValue:

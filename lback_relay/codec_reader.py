@@ -13,12 +13,18 @@ from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from lback_relay import codec_extensions as codes
-from lback_relay.codec_extensions import LEAF_READERS, MAX_DEPTH, STATEFUL, unknown, unpack_array
+from lback_relay.codec_extensions import (
+    LEAF_READERS,
+    MAX_DEPTH,
+    STATEFUL,
+    colliding,
+    unknown,
+    unpack_array,
+)
 from lback_relay.errors import MalformedEnvelope
 from lback_relay.snapshot import ExceptionSnapshot
 
 STRINGS: Final = frozenset([str])
-_MAX_SAME_HASHES: Final = 16
 
 
 class _Packed:
@@ -94,8 +100,7 @@ def _as_map(body: list[Any]) -> dict[Any, Any]:
 
 
 def _check_hashes(keys: Collection[Any]) -> None:
-    """Refuse keys that were chosen to make a table slow: hashes of numbers are easy to collide."""
-    if len(keys) - len({hash(key) for key in keys}) > _MAX_SAME_HASHES:
+    if colliding(keys):
         raise MalformedEnvelope("too many keys of the envelope have the same hash")
 
 

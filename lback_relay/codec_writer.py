@@ -7,7 +7,7 @@ packed parts. A container of plain data costs one set operation here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -18,9 +18,11 @@ from lback_relay.codec_extensions import (
     LEAF_WRITERS,
     MAP,
     MAX_DEPTH,
+    MAX_SAME_HASHES,
     SET,
     STATEFUL,
     TUPLE,
+    colliding,
     extension,
     write_leaf,
 )
@@ -98,10 +100,14 @@ class Writer:
     def tuple(self, value: tuple[Any, ...], depth: int, path: str) -> Any:
         return extension(TUPLE, self.pack(self.array(value, depth, path)))
 
-    def set(self, value: Iterable[Any], depth: int, path: str) -> Any:
+    def set(self, value: Collection[Any], depth: int, path: str) -> Any:
+        if colliding(value):
+            return _unreadable(path, value)
         return extension(SET, self._items_of_set(value, depth, path))
 
-    def frozenset(self, value: Iterable[Any], depth: int, path: str) -> Any:
+    def frozenset(self, value: Collection[Any], depth: int, path: str) -> Any:
+        if colliding(value):
+            return _unreadable(path, value)
         return extension(FROZENSET, self._items_of_set(value, depth, path))
 
     def state(self, value: Any, code: int, depth: int, path: str) -> Any:
@@ -113,6 +119,8 @@ class Writer:
             if kind in PLAIN:
                 parts.append(part)
             elif kind is dict:
+                if not _STRINGS.issuperset(map(type, part)):
+                    part = {_attribute_name(key): item for key, item in part.items()}  # noqa: PLW2901
                 parts.append(self.mapping(part, below, path))
             elif kind is tuple:
                 parts.append(self.array(part, below, path))
@@ -128,10 +136,12 @@ class Writer:
         return extension(code, self.pack(parts))
 
     def _pairs(self, value: Mapping[Any, Any], depth: int, path: str) -> Any:
+        if colliding(value):
+            return _unreadable(path, value)
         body = [part for pair in value.items() for part in pair]
         return extension(MAP, self.pack(self.array(body, depth, path)))
 
-    def _items_of_set(self, value: Iterable[Any], depth: int, path: str) -> bytes:
+    def _items_of_set(self, value: Collection[Any], depth: int, path: str) -> bytes:
         # Sorted, so that equal sets have equal bytes in every process.
         packed = sorted(self.pack(item) for item in self.array([*value], depth, path))
         header: bytes = self._packer.pack_array_header(len(packed))
@@ -183,9 +193,18 @@ def _plain_key(key: object) -> object:
     return str.__str__(key) if isinstance(key, str) and not isinstance(key, EnumSnapshot) else key
 
 
+def _attribute_name(key: object) -> str:
+    return str.__str__(key) if isinstance(key, str) else repr(key)
+
+
 def _too_deep(path: str, value: object) -> Omitted:
     reason = f"it lies deeper than {MAX_DEPTH} levels"
     return Omitted(path, type_name(value), reason, "send a flatter value")
+
+
+def _unreadable(path: str, value: object) -> Omitted:
+    reason = f"more than {MAX_SAME_HASHES} of its keys have the same hash, which readers refuse"
+    return Omitted(path, type_name(value), reason, "send a list")
 
 
 def type_name(value: object) -> str:

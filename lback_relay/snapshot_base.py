@@ -81,7 +81,8 @@ class Snapshot:
         return same(self.relay_state(), other.relay_state())
 
     def __hash__(self) -> int:
-        return hash(self._relay_type)
+        parts = ((name, _hash(value)) for name, value in self._relay_values.items())
+        return hash((self._relay_type, frozenset(parts)))
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value!r}" for name, value in self._relay_values.items())
@@ -106,6 +107,13 @@ def same(left: Any, right: Any) -> bool:
         return bool(left == right)
     except ValueNotRelayed:  # a marker on one side only
         return False
+
+
+def _hash(value: object) -> int:
+    try:
+        return hash(value)
+    except TypeError:  # lists and dicts are equal to their like alone: one hash will do
+        return 0
 
 
 def short_name(dotted: str) -> str:
