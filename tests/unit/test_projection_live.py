@@ -97,6 +97,21 @@ def test_secrets_in_an_exceptions_text_are_redacted() -> None:
     assert "planted" not in project(ValueError(message)).args[0]
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "(1062, \"Duplicate entry 'planted' for key 'users.auth_token'\")",
+        "Cannot insert duplicate key. The duplicate key value is (planted). (2627)",
+        "failed [SQL: INSERT INTO users (a) VALUES (?)]\n[parameters: ('planted',)]",
+    ],
+)
+def test_other_databases_tell_of_the_row_too(message: str) -> None:
+    """And so does whoever wraps SQLAlchemy's text."""
+    projected = project(RuntimeError(message)).args[0]
+    assert "planted" not in projected
+    assert "[redacted]" in projected
+
+
 def test_the_parameters_of_a_statement_are_redacted() -> None:
     """SQLAlchemy keeps them by position: which is a secret can't be told."""
     engine = create_engine("sqlite://")
