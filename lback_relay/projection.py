@@ -84,7 +84,11 @@ class Projection:
         anything else the type's name is left.
         """
         kind = type(sender)
-        if kind in EXACT or issubclass(kind, (*_PLAIN, *_NAMED)):
+        try:
+            is_kept = kind in EXACT or issubclass(kind, _KEPT_SENDERS)
+        except Exception:  # noqa: BLE001 - even a class may be hostile
+            is_kept = False
+        if is_kept:
             return self._walk().value(sender, "sender")
         return SenderSnapshot(type_name(kind))
 
@@ -92,20 +96,20 @@ class Projection:
         return Walk(_function_for, self._reveal, self._opened, self._max_string_length)
 
 
-_PLAIN: Final = tuple(kind for kind, _ in EXTENDED)
-_NAMED: Final = (enum.Enum, type, *objects.FUNCTIONS, Snapshot, EnumSnapshot, Marker)
-
-_known: dict[type, ProjectFunction] = dict(EXACT)
+_KEPT_SENDERS: Final = (
+    *(kind for kind, _ in EXTENDED),
+    *(enum.Enum, type, *objects.FUNCTIONS, Snapshot, EnumSnapshot, Marker),
+)
+_found: dict[type, ProjectFunction] = {}
 
 
 def _function_for(kind: type) -> ProjectFunction:
     """Return the function that projects values of a type, found once for each type."""
-    function = _known.get(kind)
+    function = EXACT.get(kind) or _found.get(kind)
     if function is None:
-        if len(_known) >= MAX_KNOWN_TYPES:  # classes made on the fly must not pile up
-            _known.clear()
-            _known.update(EXACT)
-        function = _known[kind] = _find_function(kind)
+        if len(_found) >= MAX_KNOWN_TYPES:  # classes made on the fly must not pile up
+            _found.clear()
+        function = _found[kind] = _find_function(kind)
     return function
 
 

@@ -91,14 +91,17 @@ class Walk:
         None and booleans tell no secret and stay, so that ``if user.auth_token is None`` works.
         """
         kind = type(value)
-        if kind is NoneType or kind is bool:
-            return value
-        if secret or self._sealed:
-            return self._secret(f"{path}.{name}" if path else str(name), value)
-        if kind in _ATOMS or (kind is datetime and value.tzinfo is None):
-            return value
-        if kind is str and not self._reveal:
-            return self._clean(value)
+        try:
+            if kind is NoneType or kind is bool:
+                return value
+            if secret or self._sealed:
+                return self._secret(f"{path}.{name}" if path else str(name), value)
+            if kind in _ATOMS or (kind is datetime and value.tzinfo is None):
+                return value
+            if kind is str and not self._reveal:
+                return self._clean(value)
+        except Exception as error:  # noqa: BLE001 - even a class may be hostile
+            return _unreadable(f"{path}.{name}" if path else str(name), kind, error)
         return self.value(value, f"{path}.{name}" if path else str(name))
 
     def _secret(self, path: str, value: Any) -> Any:
@@ -126,7 +129,7 @@ class Walk:
         try:
             return self._find(kind)(self, value, path)
         except Exception as error:  # noqa: BLE001 - a hostile object must not break the sender
-            return Omitted(path, type_name(kind), f"reading it raised {type(error).__name__}")
+            return _unreadable(path, kind, error)
 
     def is_revealed(self, path: str) -> bool:
         return bool(self._reveal) and path.lower() in self._reveal
@@ -154,6 +157,10 @@ class Walk:
         if len(original) <= limit:
             return clean
         return f"{clean[:limit]}… [cut by lback_relay: {len(original)} characters]"
+
+
+def _unreadable(path: str, kind: type, error: Exception) -> Omitted:
+    return Omitted(path, type_name(kind), f"reading it raised {type(error).__name__}")
 
 
 # Markers can't change, and the same few are wanted for each signal. Long paths hold keys of data.
@@ -199,7 +206,7 @@ def _is_secret_beside(name: str, names: Mapping[Any, Any]) -> bool:
     if name in OAUTH_NAMES:
         return (
             is_oauth_exchange(names.keys())
-            or looks_random(names[name])
+            or (type(names[name]) is str and looks_random(names[name]))
             or names.keys() == _CODE_REFUSED
         )
     return any(neighbours <= names.keys() for neighbours in _BESIDE[name])

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from lback_relay.markers import Omitted, Redacted
-from lback_relay.projection import MAX_KNOWN_TYPES, Projection, _function_for, _known
+from lback_relay.projection import MAX_KNOWN_TYPES, Projection, _found, _function_for
 from lback_relay.projection_walk import MAX_CHARACTERS, MAX_DEPTH, MAX_VALUES
 from lback_relay.snapshot import EntitySnapshot, ReferenceSnapshot, SenderSnapshot
 
@@ -486,6 +486,24 @@ def test_an_unknown_object_is_omitted_and_not_asked(kind: Any) -> None:
     assert marker.relay_path == "x.0"
 
 
+def test_a_class_that_raises_when_it_is_looked_up() -> None:
+    """As payload, and as sender."""
+
+    class Meta(type):
+        def __hash__(cls) -> int:
+            raise RuntimeError
+
+    class Unhashable(metaclass=Meta):
+        pass
+
+    marker = project([Unhashable()])[0]
+    assert "raised RuntimeError" in explanation(marker)
+    assert marker.relay_path == "x.0"
+    assert type(Projection().sender(Unhashable())).__name__ == "Unhashable"
+    assert isinstance(Projection().payload({"code": Liar(), "state": 1})["code"], Redacted)
+    assert isinstance(Projection().payload({"code": Liar()})["code"], Omitted)
+
+
 def test_what_raises_when_it_is_read_is_omitted() -> None:
     """The signal is relayed without it."""
     with memoryview(b"ab") as released:
@@ -519,7 +537,7 @@ def test_types_made_on_the_fly_do_not_pile_up() -> None:
     """The cache of types is emptied when it is full."""
     for number in range(MAX_KNOWN_TYPES + 10):
         _function_for(type(f"Made{number}", (), {}))
-    assert len(_known) <= MAX_KNOWN_TYPES
+    assert len(_found) <= MAX_KNOWN_TYPES
     assert project("a") == "a"
 
 
