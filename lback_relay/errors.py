@@ -13,6 +13,7 @@
     ├── BrokerError                  what the broker answered
     │   ├── BrokerUnavailable        it did not answer: the outcome may be unknown
     │   ├── BacklogFull              the stream has reached max_backlog
+    │   ├── SettlementRefused        retries or dead letters could not be written
     │   └── LeaseLost                the entry belongs to another consumer now
     └── DrainTimeout                 handlers were still running when the drain's time was up
 
@@ -26,6 +27,7 @@ carries a payload's value or an unmasked URL.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class RelayError(Exception):
@@ -97,6 +99,20 @@ class BrokerUnavailable(BrokerError):
 
 class BacklogFull(BrokerError):
     """The stream holds ``max_backlog`` envelopes; nothing was appended."""
+
+
+class SettlementRefused(BrokerError):
+    """The broker refused to write some retries or dead letters; their entries stay pending.
+
+    Attributes:
+        unsettled: the settlements that were refused; all others of the call took effect.
+        left_alone: deliveries of the call that are not this consumer's any more.
+    """
+
+    def __init__(self, text: str, *, unsettled: Sequence[Any], left_alone: Sequence[Any]) -> None:
+        self.unsettled = tuple(unsettled)
+        self.left_alone = tuple(left_alone)
+        super().__init__(text)
 
 
 class LeaseLost(BrokerError):

@@ -13,8 +13,9 @@ is then unknown; publishing again under the same producer and sequence is safe),
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 EVENTS = "events"
 """Source of a delivery: the signal's own stream."""
@@ -22,12 +23,14 @@ REDO = "redo"
 """Source of a delivery: the group's stream of due retries."""
 
 SUSPECT_DELIVERIES = 3
-"""From this count of deliveries on an entry may be what kills its workers: it is handed out alone."""
+"""From this count on an entry may be what kills its workers: it is handed out alone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
-    """One handing of an envelope to a consumer of a group.
+NO_ATTEMPTS: Mapping[str, int] = MappingProxyType({})
+
+
+class Delivery(NamedTuple):
+    """One handing of an envelope to a consumer of a group. Construct it by keywords.
 
     Attributes:
         signal: the signal's name.
@@ -40,11 +43,13 @@ class Delivery:
             first delivery.
     """
 
+    # Named tuples, because one is made for every envelope: a frozen dataclass takes five times as
+    # long.
     signal: str
     source: str
     entry_id: str
     encoded: bytes | None
-    attempts: Mapping[str, int] = field(default_factory=dict)
+    attempts: Mapping[str, int] = NO_ATTEMPTS
     deliveries: int = 1
 
 
@@ -80,12 +85,11 @@ class DeadLetter:
     attempts: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
+class Settlement(NamedTuple):
     """What became of one delivery. Neither retries nor dead letters: it is acknowledged.
 
     Several handlers of one delivery may end differently, so that one settlement can hold several
-    retries (each with its own delay) and several dead letters.
+    retries (each with its own delay) and several dead letters. Construct it by keywords.
     """
 
     delivery: Delivery
@@ -105,7 +109,7 @@ class DeadLetterRecord:
 
 
 class Subscription(Protocol):
-    """A live subscription to the broadcasts of some signals."""
+    """A live subscription to the broadcasts of some signals. One thread gets, any may close."""
 
     def get(self, timeout_s: float) -> tuple[str, bytes] | None:
         """Return (signal, envelope bytes), or None when none came within ``timeout_s``.
@@ -113,7 +117,8 @@ class Subscription(Protocol):
         It reconnects by itself; raises BrokerUnavailable while it can't (call again later).
         """
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End it; a :meth:`get` that waits returns None within a second."""
 
 
 class Broker(Protocol):
@@ -141,10 +146,12 @@ class Broker(Protocol):
         """Append and/or broadcast a batch, each envelope once however often this is called.
 
         ``encoded[i]`` has the sequence number ``first_sequence + i`` of this producer and signal;
-        what the broker has accepted before is left out. Atomic: all of the batch or none.
+        what the broker has accepted before is left out. Atomic: all of the batch or none. The
+        broker remembers a producer for a week after its last batch.
 
         Returns: how many were new.
-        Raises: BacklogFull, BrokerUnavailable, BrokerError.
+        Raises: BacklogFull (the stream held ``max_backlog`` entries before this batch),
+            BrokerUnavailable, BrokerError (also at the broker's maxmemory; nothing was appended).
         """
 
     # consuming -------------------------------------------------------------------------------
@@ -170,7 +177,7 @@ class Broker(Protocol):
         when two workers died is a suspect: it is returned only when there are no others, alone and
         with ``deliveries`` >= :data:`SUSPECT_DELIVERIES`, so that the caller can run it by itself
         and a thousand innocents do not pay for one that kills its worker. Entries whose body is
-        gone come with ``encoded`` None.
+        gone come with ``encoded`` None; they are acknowledged already.
         """
 
     def renew(self, deliveries: Sequence[Delivery], group: str, consumer: str) -> list[Delivery]:
@@ -184,9 +191,14 @@ class Broker(Protocol):
     ) -> list[Delivery]:
         """Acknowledge, schedule retries and write dead letters, each entry atomically.
 
-        Entries that are not this consumer's any more are left alone.
+        Entries that are not this consumer's any more are left alone, but for mere
+        acknowledgements: what has been handled need not be handled again, whoever has it now.
 
         Returns: those that were left alone.
+        Raises: SettlementRefused, when the broker refused retries or dead letters (it is at its
+            maxmemory): those entries are pending as before and the error names them; everything
+            else is settled. BrokerUnavailable: some may be settled; settling again is safe, and
+            returns as left alone what was settled before.
         """
 
     def give_back(self, deliveries: Sequence[Delivery], group: str, consumer: str) -> None:
@@ -198,7 +210,9 @@ class Broker(Protocol):
     def promote(self, signals: Sequence[str], group: str) -> float | None:
         """Move due retries to the redo streams.
 
-        Returns: seconds until the next retry of these signals is due; None when there is none.
+        Returns: seconds until the next retry of these signals is due (0 when more are due than
+            one call moves); None when there is none.
+        Raises: BrokerError at the broker's maxmemory: what was not moved stays scheduled.
         """
 
     def trim(self, signals: Sequence[str]) -> int:
@@ -216,7 +230,11 @@ class Broker(Protocol):
         """Return the live workers' last figures by worker id."""
 
     def backlog(self, signal: str, group: str) -> dict[str, int]:
-        """Return ``{"waiting", "pending", "retrying", "dead"}`` of one signal and group."""
+        """Return ``{"waiting", "pending", "retrying", "dead"}`` of one signal and group.
+
+        Waiting: sent and not yet delivered to the group. Pending: delivered and not yet settled.
+        Retrying: scheduled, or due and not yet delivered. Dead: dead letters.
+        """
 
     def dead_letters(self, signal: str, group: str, *, count: int) -> list[DeadLetterRecord]:
         """Return the oldest ``count`` dead letters."""

@@ -60,6 +60,10 @@ class Keys:
         """Heartbeat of one worker."""
         return f"{self._prefix}:worker:{escape(worker_id)}"
 
+    def worker_of(self, key: str) -> str:
+        """Return the id of the worker whose heartbeat has this key."""
+        return unescape(key[len(self._prefix) + len(":worker:") :])
+
     def worker_pattern(self) -> str:
         """Pattern of all heartbeats, for SCAN."""
         return re.sub(r"([*?\[\]\\])", r"\\\1", f"{self._prefix}:worker:") + "*"

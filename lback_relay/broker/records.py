@@ -1,4 +1,4 @@
-"""Bytes of retries and dead letters in Redis: msgpack around the untouched envelope.
+"""Bytes of retries, dead letters and heartbeats in Redis: msgpack, the envelope untouched in it.
 
 A retry's record is ``[source, entry_id, index, {handler: attempts}, envelope]``; the first three
 make it unique, so that two retries of equal content are two members of the sorted set.
@@ -52,12 +52,32 @@ def pack_dead_letter(letter: DeadLetter, *, source: str, entry_id: str) -> bytes
 
 
 def unpack_dead_letter(record: bytes) -> DeadLetter:
-    """Undo :func:`pack_dead_letter`; fields that are missing are empty."""
-    fields: dict[str, Any] = msgpack.unpackb(record)
+    """Undo :func:`pack_dead_letter`; fields that are missing or unreadable are empty."""
+    fields = _mapping(record)
+    attempts = fields.get("attempts", 0)
     return DeadLetter(
         handler=str(fields.get("handler", "")),
         reason=str(fields.get("reason", "")),
         error=str(fields.get("error", "")),
         traceback=str(fields.get("traceback", "")),
-        attempts=int(fields.get("attempts", 0)),
+        attempts=attempts if isinstance(attempts, int) else 0,
     )
+
+
+def pack_figures(figures: Mapping[str, str]) -> bytes:
+    """Return a worker's figures as its heartbeat holds them."""
+    packed: bytes = msgpack.packb(dict(figures))
+    return packed
+
+
+def unpack_figures(record: bytes) -> dict[str, str]:
+    """Undo :func:`pack_figures`; what can't be read is left out."""
+    return {str(name): str(value) for name, value in _mapping(record).items()}
+
+
+def _mapping(record: bytes) -> dict[Any, Any]:
+    try:
+        unpacked = msgpack.unpackb(record)
+    except (ValueError, msgpack.UnpackException):
+        return {}
+    return unpacked if isinstance(unpacked, dict) else {}

@@ -9,12 +9,13 @@ local keep_ms, keep_seq
 for _, fields in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   local info = {}
   for index = 1, #fields, 2 do info[fields[index]] = fields[index + 1] end
-  local ms, seq
+  local ms, seq = parse(info['last-delivered-id'])
+  seq = seq + 1
   if info['pending'] > 0 then
-    ms, seq = parse(redis.call('XPENDING', KEYS[1], info['name'])[2])
-  else
-    ms, seq = parse(info['last-delivered-id'])
-    seq = seq + 1
+    local oldest_ms, oldest_seq = parse(redis.call('XPENDING', KEYS[1], info['name'])[2])
+    if oldest_ms < ms or (oldest_ms == ms and oldest_seq < seq) then
+      ms, seq = oldest_ms, oldest_seq
+    end
   end
   if not keep_ms or ms < keep_ms or (ms == keep_ms and seq < keep_seq) then
     keep_ms, keep_seq = ms, seq
