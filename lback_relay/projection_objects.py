@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import enum
-import re
 import types
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -63,13 +62,6 @@ _cause: Final[Any] = BaseException.__dict__["__cause__"]
 _context: Final[Any] = BaseException.__dict__["__context__"]
 _suppress: Final[Any] = BaseException.__dict__["__suppress_context__"]
 _traceback: Final[Any] = BaseException.__dict__["__traceback__"]
-# What databases and SQLAlchemy say about a row, without naming the columns: a secret among the
-# values can't be told (PostgreSQL, MySQL, SQL Server, and SQLAlchemy's own text).
-_ROW: Final = re.compile(
-    r"(DETAIL:[ \t]*|Duplicate entry |duplicate key value is |\[parameters: )"
-    r"(?!\[redacted)\S[^\r\n]*"
-)
-_ROW_MARKS: Final = ("DETAIL:", "Duplicate entry ", "duplicate key value is ", "[parameters: ")
 _SECRETS: Final = frozenset({"params"})
 
 
@@ -78,9 +70,7 @@ def exception(walk: Walk, value: BaseException, path: str) -> Any:
     """Project an exception with its cause, its public attributes and where it was raised."""
     args_path = f"{path}.args" if path else "args"
     given = _args.__get__(value)
-    args = tuple(
-        walk.member(args_path, index, _without_row(arg), False) for index, arg in enumerate(given)
-    )
+    args = tuple(walk.member(args_path, index, arg, False) for index, arg in enumerate(given))
     values = attributes(walk, _exception_attributes(value), path, _SECRETS)
     cause = _cause.__get__(value)
     if cause is None and not _suppress.__get__(value):
@@ -95,15 +85,8 @@ def exception(walk: Walk, value: BaseException, path: str) -> Any:
     )
 
 
-def _without_row(text: Any) -> Any:
-    if type(text) is str and any(mark in text for mark in _ROW_MARKS):
-        return _ROW.sub(r"\1[redacted]", text)
-    return text
-
-
 def _exception_attributes(value: BaseException) -> Iterator[tuple[str, Any]]:
-    for name, stored in public(stored_attributes(value)):
-        yield name, _without_row(stored)
+    yield from public(stored_attributes(value))
     if isinstance(value, OSError):
         for name in ("errno", "strerror", "filename", "filename2"):
             yield name, OSError.__dict__[name].__get__(value)

@@ -254,3 +254,27 @@ def test_a_long_name_is_no_burden() -> None:
     """Keys of any length come from outside; only their beginning is looked at and kept."""
     assert is_secret_name("password" + "x" * SIZE)
     assert not is_secret_name("x" * SIZE + "password")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DETAIL:  Key (email)=(planted@example.org) already exists.",
+        "DETAIL:  Failing row contains (1, planted).",
+        "Duplicate entry 'planted' for key 'token'",
+        "The duplicate key value is (planted). (2627)",
+        "[parameters: ('planted', 1)]",
+    ],
+)
+def test_a_row_in_a_databases_words_is_taken_out(text: str) -> None:
+    """The columns are not named, so that a secret among the values can't be told."""
+    clean = redact_text(f"it failed\n{text}\nand ended")
+    assert "planted" not in clean
+    assert clean.startswith("it failed\n")
+    assert clean.endswith("\nand ended")
+    assert redact_text(clean) == clean
+
+
+def test_a_detail_that_is_no_row_stays() -> None:
+    """Everyday words are not a database's."""
+    assert redact_text("DETAIL: the blue one, please") == "DETAIL: the blue one, please"
