@@ -102,9 +102,9 @@ class Lane:
 
     def accepted(self, count: int) -> None:
         """Take the first ``count`` entries away: the broker has them."""
+        self.first_sequence += count  # first: a number must never be given to another entry
         for _ in range(count):
             self.entries.popleft()
-        self.first_sequence += count
         self.refusals = 0
         self._max_batch = min(self._max_batch * 2, MAX_BATCH)
 

@@ -109,10 +109,10 @@ class Publisher:
         if line is None:
             return {"published": 0, "queued": 0, "dropped": 0, "failed": 0}
         return {
-            "published": line.published,
-            "queued": line.queued(),
+            "published": line.sending.published,
+            "queued": line.sending.queued(),
             "dropped": line.dropped,
-            "failed": line.failed,
+            "failed": line.sending.failed,
         }
 
     def _own_line(self) -> Line | None:
