@@ -24,12 +24,16 @@ from lback_relay.demo.scenario import web_socket
 SERVERS = ("waitress", "gunicorn", "gunicorn --preload", "runserver")
 TIMEOUT_S = 90.0
 
+# The reloader watches all that is imported; someone who edits the sources must not restart it.
 _RUNSERVER = """
-import os, sys
+import functools, os, sys
 sys.path.insert(0, os.getcwd())
 from lback.commands.runner import RunnerCommands
+from lback.core import server
+server.run_simple = functools.partial(server.run_simple, exclude_patterns=[sys.argv[1] + "/*"])
 RunnerCommands().runserver()
 """
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass
@@ -112,7 +116,7 @@ def served(project: LbackProject, server: str, *, workers: int = 2) -> Iterator[
         arguments = ["-m", "lback_relay.demo.web", str(fd)]
     elif server == "runserver":
         project.listening.close()  # it opens its own, on the address that the settings name
-        arguments = ["-c", _RUNSERVER]
+        arguments = ["-c", _RUNSERVER, str(ROOT)]
     else:
         arguments = ["-m", *server.split(), "--bind", f"fd://{fd}", "--workers", str(workers)]
         arguments += ["--worker-tmp-dir", str(project.folder)]
