@@ -35,9 +35,6 @@ SEED_S: Final = 60.0
 MAIL_GRACE_S: Final = 30.0
 POLL_S: Final = 0.2
 
-# The worker as its console script runs it, without asking where the script was installed.
-RUN_WORKER: Final = "import sys; from lback_signal_worker.cli import main; sys.exit(main())"
-
 
 class Reporter(Protocol):
     """Whom the course tells how far it is."""
@@ -201,7 +198,9 @@ def with_relay(stage: Stage, *, relay_url: str, users: int, without_s: Sequence[
         _wait_for_mails(stage, already, len(accepted), children)
         # Drained, not killed: a mail that is sent twice is on its way now, and has to count.
         for worker in workers:
-            worker.stop()
+            code = worker.stop()
+            if code != 0:
+                raise DemoFailed(f"{worker.name} drained with exit code {code}; {worker.tail()}")
     return count(
         without_s=without_s,
         with_s=[registration.took_s for registration in made],
@@ -217,8 +216,8 @@ def with_relay(stage: Stage, *, relay_url: str, users: int, without_s: Sequence[
 
 def _worker_arguments(stage: Stage, name: str) -> list[str]:
     return [
-        "-c",
-        RUN_WORKER,
+        "-m",
+        "lback_signal_worker",
         *HANDLER_MODULES,
         "--group",
         GROUP,

@@ -98,8 +98,10 @@ def test_every_secret_comes_from_the_environment(secret: str) -> None:
 
 def test_a_worker_may_finish_what_it_runs(services: dict[str, Any]) -> None:
     """The container is killed later than the drain ends by itself."""
-    drain_s = WorkerConfig().drain_timeout_s
-    assert seconds(services["worker"]["stop_grace_period"]) > drain_s + 5
+    grace_s = seconds(services["worker"]["stop_grace_period"])
+    assert grace_s > WorkerConfig().drain_timeout_s + 5
+    command = services["worker"]["command"]
+    assert float(command[command.index("--stop-grace-s") + 1]) == grace_s
     assert seconds(services["web"]["stop_grace_period"]) > 5
 
 
