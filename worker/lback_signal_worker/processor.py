@@ -20,6 +20,7 @@ An envelope that can't be decoded is a dead letter ("malformed") that keeps the 
 from __future__ import annotations
 
 import logging
+import math
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 MAX_ERROR_LENGTH: Final = 2000
 MAX_TRACEBACK_LENGTH: Final = 20_000
+MAX_DELAY_S: Final = 366 * 86_400.0
 
 # A retry for a handler that this worker does not have: another version may be on its way up or
 # down, so it waits for hours before it is given up.
@@ -55,7 +57,7 @@ class Run:
         handlers: those that run.
         position: index of the handler that runs or comes next.
         envelope: once it is decoded.
-        taken_at: when it was taken, on the monotonic clock; the consumer's business.
+        taken_at: when its lease began or was renewed, on the monotonic clock; not ours to judge.
         lost: the entry belongs to another consumer now; it need not be started any more.
     """
 
@@ -100,11 +102,7 @@ class Run:
         """Return what became of a queue delivery."""
         if self.delivery is None:
             raise ValueError("a broadcast is not settled")
-        return Settlement(
-            delivery=self.delivery,
-            retries=self.retries or (),
-            dead_letters=self.dead_letters or (),
-        )
+        return Settlement(self.delivery, self.retries or (), self.dead_letters or ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,12 +133,16 @@ class Processor:
         handlers = self.queued.get(delivery.signal, ())
         attempts = delivery.attempts
         run = Run(delivery.signal, delivery.encoded, handlers, delivery, taken_at)
-        if attempts:
+        if delivery.encoded is None:
+            logger.error(
+                "the entry %s of %s was trimmed before it was handled: its envelope is lost",
+                delivery.entry_id, delivery.signal, extra={"relay_signal": delivery.signal},
+            )  # fmt: skip
+            run.handlers = ()
+        elif attempts:
             run.handlers = tuple(handler for handler in handlers if handler.name in attempts)
             if len(run.handlers) != len(attempts):
                 self._defer_missing(run, attempts)
-        if delivery.encoded is None:
-            run.handlers = ()  # trimmed elsewhere: there is nothing to handle
         return run
 
     def begin_broadcast(self, signal: str, encoded: bytes) -> Run:
@@ -228,7 +230,7 @@ class Processor:
                 handler=handler.name,
                 reason=reason,
                 error=shown,
-                traceback=(stack or _formatted(error))[-MAX_TRACEBACK_LENGTH:],
+                traceback=_writable(stack or _formatted(error))[-MAX_TRACEBACK_LENGTH:],
                 attempts=attempt,
             )
             _add_dead_letter(run, letter)
@@ -264,8 +266,8 @@ class Processor:
         return "timeout" if isinstance(error, AttemptTimeout) else "attempts"
 
     def _delay_s(self, handler: Handler, error: BaseException, attempt: int) -> float:
-        if isinstance(error, RetryLater):
-            return error.delay_s
+        if isinstance(error, RetryLater) and math.isfinite(error.delay_s):
+            return min(error.delay_s, MAX_DELAY_S)
         options = handler.options
         return backoff_s(
             attempt,
@@ -339,14 +341,19 @@ def _described(error: BaseException) -> str:
     """Return "TypeName: message"; an error whose text can't be made still has a name."""
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - a handler's own exception class may do anything
+    except BaseException:  # noqa: BLE001 - a handler's own exception class may do anything
         text = "(its text can't be made)"
     name = type(error).__name__
-    return (f"{name}: {text}" if text else name)[:MAX_ERROR_LENGTH]
+    return _writable(f"{name}: {text}" if text else name)[:MAX_ERROR_LENGTH]
+
+
+def _writable(text: str) -> str:
+    """Escape what UTF-8 can't hold; the text comes from anywhere."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _formatted(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    except Exception:  # noqa: BLE001 - as above
+    except BaseException:  # noqa: BLE001 - as above
         return ""

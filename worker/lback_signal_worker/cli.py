@@ -1,0 +1,236 @@
+"""The command ``lback-signal-worker``: options in, an exit code out.
+
+A user's mistake is one sentence on stderr, with the remedy, and no traceback. Durations are
+seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from lback_relay.config import RelayConfig
+from lback_relay.errors import BrokerError, BrokerUnavailable, ConfigError, RelayError
+from lback_relay.remote import remote_dispatcher
+from lback_relay.version import __version__
+from lback_signal_worker.config import WorkerConfig
+from lback_signal_worker.loader import HandlersNotLoaded, load_handlers
+from lback_signal_worker.logs import LEVELS, configure_logging
+from lback_signal_worker.os_signals import OsSignals
+from lback_signal_worker.startup import client_name, mismatches, reach_broker, relay_config
+from lback_signal_worker.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+NAME: Final = "lback-signal-worker"
+
+EXIT_DRAINED: Final = 0
+"""All that ran has ended and is settled."""
+EXIT_CONFIG: Final = 2
+"""Wrong usage or config."""
+EXIT_HANDLERS: Final = 3
+"""A handler module can't be used."""
+EXIT_BROKER: Final = 4
+"""The broker did not answer at the start, or refused us."""
+EXIT_DRAIN_TIMEOUT: Final = 5
+"""Handlers were still running when the drain's time was up, or it was cut short."""
+
+_EXIT_S: Final = {EXIT_DRAINED: 5.0, EXIT_DRAIN_TIMEOUT: 1.0}
+_DEFAULTS: Final = WorkerConfig()
+
+
+class _Stopped(Exception):
+    """An OS signal came before the worker ran."""
+
+
+def _variable(option: str) -> dict[str, Any]:
+    return {"envvar": f"LBACK_SIGNAL_WORKER_{option}", "show_envvar": True}
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("modules", metavar="MODULE…", nargs=-1, required=True)
+@click.option(
+    "--group",
+    default=_DEFAULTS.group,
+    show_default=True,
+    metavar="NAME",
+    help="The service whose handlers these are. Each group gets every signal once.",
+    **_variable("GROUP"),
+)
+@click.option(
+    "--concurrency",
+    type=int,
+    default=_DEFAULTS.concurrency,
+    show_default=True,
+    metavar="N",
+    help="How many handlers run at once: plain ones in threads, async ones on one event loop.",
+    **_variable("CONCURRENCY"),
+)
+@click.option(
+    "--url", metavar="URL", help="The broker; better in the environment.  [env: LBACK_RELAY_URL]"
+)
+@click.option(
+    "--settings",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A Lback project's settings.py, or its folder.  [default: around the current folder]",
+)
+@click.option(
+    "--config",
+    "toml",
+    type=click.Path(path_type=Path),
+    metavar="FILE.toml",
+    help="The relay's config from a TOML file instead of the project's settings.",
+)
+@click.option(
+    "--lease-s",
+    type=float,
+    default=_DEFAULTS.lease_s,
+    show_default=True,
+    metavar="S",
+    help="For how long an entry stays with a worker that died; renewed while a handler runs.",
+    **_variable("LEASE_S"),
+)
+@click.option(
+    "--drain-timeout-s",
+    type=float,
+    default=_DEFAULTS.drain_timeout_s,
+    show_default=True,
+    metavar="S",
+    help="How long running handlers may take after SIGTERM.",
+    **_variable("DRAIN_TIMEOUT_S"),
+)
+@click.option(
+    "--stop-grace-s",
+    type=float,
+    default=_DEFAULTS.stop_grace_s,
+    show_default=True,
+    metavar="S",
+    help="When the container's runtime kills a stopping worker; must be more than the drain.",
+    **_variable("STOP_GRACE_S"),
+)
+@click.option(
+    "--health-file",
+    metavar="PATH",
+    help="Touch this file after each successful poll.",
+    **_variable("HEALTH_FILE"),
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(LEVELS, case_sensitive=False),
+    default="info",
+    show_default=True,
+    **_variable("LOG_LEVEL"),
+)
+@click.version_option(__version__, prog_name=NAME)
+def main(
+    *,
+    modules: tuple[str, ...],
+    url: str | None,
+    settings: Path | None,
+    toml: Path | None,
+    log_level: str,
+    **options: Any,
+) -> None:
+    """Run the remote handlers that MODULE… register, until SIGTERM or Ctrl-C.
+
+    \b
+    Examples:
+      lback-signal-worker myproject.handlers
+      lback-signal-worker myproject.handlers lback_relay.lback.email_handler --group mails
+      lback-signal-worker handlers --url redis://127.0.0.1:6379/0 --concurrency 32
+
+    \b
+    Exit codes: 0 drained, 2 usage or config, 3 handlers, 4 no broker, 5 drain timed out.
+    """
+    configure_logging(log_level)
+    with OsSignals() as stop:
+        try:
+            worker_config = _worker_config(options)
+            config, complete = relay_config(
+                settings=settings, toml=toml, url=url, environ=os.environ
+            )
+            warnings = load_handlers(modules, remote_dispatcher)
+            if complete:
+                warnings += [*config.warnings, *mismatches(config, remote_dispatcher)]
+            for warning in warnings:
+                logger.warning("%s", warning)
+            code = _run(worker_config, config, stop)
+        except _Stopped:
+            code = EXIT_DRAINED
+        except RelayError as error:
+            click.echo(f"{NAME}: {error}", err=True)
+            code = _code_of(error)
+    click.get_current_context().exit(code)
+
+
+def _run(worker_config: WorkerConfig, config: RelayConfig, stop: OsSignals) -> int:
+    """Run the worker until an OS signal. Returns the exit code."""
+
+    def pause(seconds: float) -> None:
+        if stop.wait(seconds):
+            raise _Stopped
+
+    try:
+        connect = reach_broker(config, pause=pause, client_name=client_name(worker_config.group))
+    except BrokerUnavailable as error:
+        raise BrokerUnavailable(
+            f"{error}; start it, or give its address in LBACK_RELAY_URL or --url"
+        ) from error
+    worker = Worker(worker_config, remote_dispatcher, connect)
+    worker.start()
+    _say_started(worker_config, config)
+    name = stop.wait()
+    logger.info("%s: finishing what runs, taking nothing new", name)
+    code = EXIT_DRAINED if worker.drain(interrupted=stop.pending) else EXIT_DRAIN_TIMEOUT
+    logger.info("stopped%s", "" if code == EXIT_DRAINED else ", with handlers still running")
+    _bound_exit(code)
+    return code
+
+
+def _worker_config(options: dict[str, Any]) -> WorkerConfig:
+    """Return the worker's config; its problems name the options as the user wrote them."""
+    try:
+        return WorkerConfig(**options)
+    except ConfigError as error:
+        problems = []
+        for problem in error.problems:
+            field, _, sentence = problem.partition(": ")
+            problems.append(f"--{field.replace('_', '-')}: {sentence}")
+        raise ConfigError(problems, source="options") from None
+
+
+def _code_of(error: RelayError) -> int:
+    if isinstance(error, BrokerError):
+        return EXIT_BROKER
+    return EXIT_HANDLERS if isinstance(error, HandlersNotLoaded) else EXIT_CONFIG
+
+
+def _say_started(worker_config: WorkerConfig, config: RelayConfig) -> None:
+    listed = "; ".join(
+        f"{signal} -> {', '.join(item.name for item in remote_dispatcher.handlers(signal))}"
+        for signal in remote_dispatcher.signals()
+    )
+    logger.info(
+        "started: group %s, %d slots, %s, namespace %s: %s",
+        worker_config.group, worker_config.concurrency, config.masked_url, config.namespace, listed,
+    )  # fmt: skip
+
+
+def _bound_exit(code: int) -> None:
+    """End the process even when threads of handlers, which Python waits for, never end."""
+
+    def end() -> None:
+        with contextlib.suppress(Exception):
+            logging.shutdown()
+        os._exit(code)
+
+    timer = threading.Timer(_EXIT_S[code], end)
+    timer.daemon = True
+    timer.start()

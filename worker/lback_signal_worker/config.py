@@ -1,0 +1,90 @@
+"""What a user may set of a worker: :class:`WorkerConfig`. Nothing is opened here.
+
+All problems are found before anything is refused, and one ConfigError names them all. The broker's
+URL and the signals are the relay's config, not the worker's. Durations are seconds (``_s``);
+``docs/worker.md`` describes every option, and a test holds it to these fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Final
+
+from lback_relay.broker.base import SUSPECT_DELIVERIES
+from lback_relay.config_checks import Check, integer, kind, number
+from lback_relay.errors import ConfigError
+
+DEFAULT_GROUP: Final = "workers"
+RENEWALS_PER_LEASE: Final = 3
+"""A lease is renewed when a third of it is over: two renewals may fail before it is lost."""
+
+
+def _group(value: object) -> tuple[object, list[str]]:
+    if not isinstance(value, str):
+        return value, [f"must be text, not {kind(value)}"]
+    if not value.strip():
+        return value, ["must not be empty; name the service whose handlers these are"]
+    if len(value) > 100 or not value.isprintable():
+        return value, ["must be 1 to 100 printable characters"]
+    return value, []
+
+
+def _path(value: object) -> tuple[object, list[str]]:
+    if value is None or (isinstance(value, str) and value):
+        return value, []
+    return value, ["must be a file's path, or left out"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerConfig:
+    """How one worker runs, read-only.
+
+    Attributes:
+        group: the service whose handlers these are. Each group gets every signal once.
+        concurrency: how many plain handlers run at once, each in a thread, and how many async
+            ones, on one event loop.
+        lease_s: for how long an entry stays with a worker that died or hangs; renewed meanwhile,
+            so that a handler may take longer.
+        drain_timeout_s: how long a stopping worker waits for running handlers.
+        stop_grace_s: after how long the container's runtime kills a stopping worker.
+        max_crashes: an entry that was in hand when that many workers died is a dead letter.
+        block_s: longest wait of one read.
+        health_file: is touched after each successful poll.
+
+    Raises:
+        ConfigError: with all problems, when constructed.
+    """
+
+    group: str = field(default=DEFAULT_GROUP, metadata={"check": _group})
+    concurrency: int = field(default=8, metadata={"check": integer(1, 1000, "handlers")})
+    lease_s: float = field(default=60.0, metadata={"check": number(1, 86_400, "s")})
+    drain_timeout_s: float = field(default=25.0, metadata={"check": number(0, 86_400, "s")})
+    stop_grace_s: float = field(default=30.0, metadata={"check": number(0, 86_400, "s")})
+    # An innocent entry can be in hand at two deaths: with the culprit, and with it again once
+    # both were claimed. From the third delivery on it runs alone, and only the culprit dies.
+    max_crashes: int = field(
+        default=3, metadata={"check": integer(SUSPECT_DELIVERIES, 1000, "crashes")}
+    )
+    block_s: float = field(default=5.0, metadata={"check": number(0.01, 60, "s")})
+    health_file: str | None = field(default=None, metadata={"check": _path})
+
+    def __post_init__(self) -> None:
+        problems = []
+        for item in fields(self):
+            check: Check = item.metadata["check"]
+            value, found = check(getattr(self, item.name))
+            problems += [f"{item.name}: {problem}" for problem in found]
+            object.__setattr__(self, item.name, value)
+        if not problems and self.drain_timeout_s >= self.stop_grace_s:
+            problems.append(
+                f"drain_timeout_s: is {self.drain_timeout_s:g}, not below stop_grace_s "
+                f"({self.stop_grace_s:g}), when the container's runtime kills the worker; shorten "
+                "it, or raise the grace in both places"
+            )
+        if problems:
+            raise ConfigError(problems, source="worker")
+
+    @property
+    def renew_every_s(self) -> float:
+        """How often a lease is renewed."""
+        return self.lease_s / RENEWALS_PER_LEASE

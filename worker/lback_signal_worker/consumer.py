@@ -1,0 +1,278 @@
+"""Reading: what to take, when, and how much. One thread; blocks nowhere but in a read.
+
+Each turn: claim, when its timer is due; then read. A signal whose last read came back full is
+*hot* and is read by itself, as much as it has room for. The others are read together, a few each;
+when no signal is hot, this read blocks. Without room the thread waits for some.
+
+Suspects. An entry that was in hand when two workers died is claimed alone, and runs while nothing
+else is in hand here: reading pauses, what is in hand ends, it runs, reading goes on. If it kills
+this worker too, nobody else is blamed. After ``max_crashes`` deaths it is a dead letter instead.
+
+What goes wrong: the broker is away (back off, read again; claiming pauses for one lease
+afterwards, so that its owners renew first); the answer to a read is lost (the entries are pending,
+nobody has them in hand, and they are claimed when their lease ends); anything unforeseen (logged,
+and the next turn begins after a pause). The thread ends only by :meth:`stop`.
+
+Durations are seconds on the monotonic clock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Final
+
+from lback_relay.broker.base import SUSPECT_DELIVERIES, Broker, Delivery
+from lback_relay.errors import BrokerError
+from lback_signal_worker.config import WorkerConfig
+from lback_signal_worker.executor import Executor
+from lback_signal_worker.health import HealthFile
+from lback_signal_worker.in_hand import InHand
+from lback_signal_worker.link import Backoff, Link
+from lback_signal_worker.processor import Processor, Run
+
+logger = logging.getLogger(__name__)
+
+CLAIM_EVERY_S: Final = 5.0
+CLAIM_PER_SIGNAL_S: Final = 1.25
+"""With many signals claims are rarer: each costs two commands for every signal."""
+PARTIAL_BLOCK_S: Final = 0.05
+"""Longest block while some signals have no room: theirs must be noticed soon."""
+POLL_S: Final = 5.0
+"""Without room for a read the broker is pinged this often, for the worker's health."""
+
+
+class Consumer:
+    """Reads for one worker.
+
+    Args:
+        reading: the broker of blocking reads; closing it ends one.
+        broker: of all other calls.
+        config: the worker's.
+        consumer: the worker's name in its group.
+        signals: the signals whose queue deliveries it takes.
+        processor: begins the runs.
+        executor: runs them.
+        hand: knows how much room there is.
+        link: the way to the broker.
+        health: is touched after each successful poll.
+        report: takes runs that end without a handler.
+        random: for the waits.
+
+    Attributes:
+        alone: set while nothing else may begin here, because a suspect runs.
+    """
+
+    def __init__(
+        self,
+        reading: Broker,
+        broker: Broker,
+        config: WorkerConfig,
+        consumer: str,
+        signals: Sequence[str],
+        *,
+        processor: Processor,
+        executor: Executor,
+        hand: InHand,
+        link: Link,
+        health: HealthFile,
+        report: Callable[[list[Run]], None],
+        random: Callable[[], float],
+    ) -> None:
+        self.alone = threading.Event()
+        self._reading = reading
+        self._broker = broker
+        self._config = config
+        self._consumer = consumer
+        self._signals = tuple(signals)
+        self._processor = processor
+        self._executor = executor
+        self._hand = hand
+        self._link = link
+        self._health = health
+        self._report = report
+        self._backoff = Backoff(random)
+        self._stopped = threading.Event()
+        self._hot: list[str] = []
+        self._claim_every_s = min(
+            config.lease_s / 2, max(CLAIM_EVERY_S, CLAIM_PER_SIGNAL_S * len(signals))
+        )
+        self._claim_at = monotonic()
+        self._polled_at = 0.0
+        self._grouped = False
+
+    def run(self) -> None:
+        """Read until :meth:`stop`."""
+        while not self._stopped.is_set():
+            try:
+                self._turn()
+            except BrokerError as error:  # noqa: PERF203 - the loop goes on
+                if self._stopped.is_set():
+                    return  # stopping closed the connection
+                self._link.failed("reading", error)
+                self._claim_at = monotonic() + self._config.lease_s
+                with contextlib.suppress(BrokerError):
+                    self._reading.close()
+                self._stopped.wait(self._backoff.next_s())
+            except Exception:
+                if self._stopped.is_set():
+                    return  # as above; a client closed in mid-read may say so in any way
+                logger.exception("reading failed; going on")
+                self._stopped.wait(self._backoff.next_s())
+            else:
+                self._backoff.reset()
+
+    def stop(self) -> None:
+        """End :meth:`run` once its read has ended; closing `reading` ends that at once."""
+        self._stopped.set()
+        self._hand.wake()
+
+    def _turn(self) -> None:
+        if not self._grouped:
+            self._broker.ensure_groups(self._signals, self._config.group)
+            self._grouped = True
+        if monotonic() >= self._claim_at:
+            self._claim()
+        hot, self._hot = self._hot, []
+        waits = []
+        for signal in hot:
+            room = self._hand.room(signal)
+            if not room:
+                waits.append(signal)
+                continue
+            self._read((signal,), room, block_s=0)
+        others = [
+            signal for signal in self._signals if signal not in hot and self._hand.room(signal)
+        ]
+        if others:
+            self._read_together(others, idle=hot == waits)
+        elif hot == waits:
+            self._wait(self._claim_at)
+        self._hot += waits
+
+    def _read_together(self, signals: list[str], *, idle: bool) -> None:
+        """Read a few entries of each of these signals; block when nothing else is to be done."""
+        room = min(self._hand.room(signal) for signal in signals)
+        if len(signals) > room and not idle:
+            # Each in its turn: one entry of every signal would be more than there is room for.
+            cut = max(1, room)
+            self._signals = (*self._signals[cut:], *self._signals[:cut])
+            signals = signals[:cut]
+        block_s = 0.0
+        if idle:
+            limit_s = self._config.block_s
+            if len(signals) < len(self._signals):
+                limit_s = min(limit_s, PARTIAL_BLOCK_S)
+            block_s = max(0.001, min(limit_s, self._claim_at - monotonic()))
+        self._read(signals, max(1, room // len(signals)), block_s=block_s)
+
+    def _read(self, signals: Sequence[str], count: int, *, block_s: float) -> None:
+        deliveries = self._reading.read(
+            signals, self._config.group, self._consumer, count=count, block_s=block_s
+        )
+        self._polled()
+        if not deliveries:
+            return
+        by_signal: dict[str, list[Delivery]] = {}
+        for delivery in deliveries:
+            by_signal.setdefault(delivery.signal, []).append(delivery)
+        for signal, some in by_signal.items():
+            self._take(signal, some)
+            if len(some) >= count:
+                self._hot.append(signal)
+
+    def _take(self, signal: str, deliveries: Sequence[Delivery]) -> None:
+        """Take entries in hand and have them run."""
+        now = monotonic()
+        begin = self._processor.begin
+        runs = [begin(delivery, now) for delivery in deliveries]
+        self._hand.add(signal, runs)
+        if self._stopped.is_set():
+            self._give_back(runs)
+        else:
+            self._executor.submit(signal, runs)
+
+    def _give_back(self, runs: Sequence[Run]) -> None:
+        """Return entries that have not begun."""
+        self._hand.finish(runs)
+        self._hand.release(runs)
+        deliveries = [run.delivery for run in runs if run.delivery is not None]
+        self._broker.give_back(deliveries, self._config.group, self._consumer)
+
+    def _claim(self) -> None:
+        """Take over what belongs to nobody any more, as much as there is room for."""
+        self._claim_at = monotonic() + self._claim_every_s
+        while not self._stopped.is_set():
+            rooms = {signal: self._hand.room(signal) for signal in self._signals}
+            signals = [signal for signal, room in rooms.items() if room]
+            if not signals:
+                self._claim_at = monotonic() + min(1.0, self._claim_every_s)
+                return
+            count = min(rooms[signal] for signal in signals)
+            deliveries = self._broker.claim(
+                signals,
+                self._config.group,
+                self._consumer,
+                min_idle_s=self._config.lease_s,
+                count=count,
+            )
+            self._polled()
+            innocent: dict[str, list[Delivery]] = {}
+            for delivery in deliveries:
+                if delivery.deliveries >= SUSPECT_DELIVERIES:
+                    self._meet_suspect(delivery)
+                else:
+                    innocent.setdefault(delivery.signal, []).append(delivery)
+            for signal, some in innocent.items():
+                self._take(signal, some)
+            if deliveries:
+                logger.info("took over %d entries that were left behind", len(deliveries))
+            else:
+                return
+
+    def _meet_suspect(self, delivery: Delivery) -> None:
+        """Run an entry by itself, or make a dead letter of it when it has killed too often."""
+        run = self._processor.begin(delivery, monotonic())
+        self._hand.add(delivery.signal, [run])
+        deaths = delivery.deliveries - 1
+        if deaths >= self._config.max_crashes:
+            self._processor.crashed(run, deaths)
+            self._report([run])
+            return
+        self.alone.set()
+        try:
+            patience_at = monotonic() + self._config.lease_s
+            while self._hand.unfinished > 1 and monotonic() < patience_at:
+                if self._stopped.is_set():
+                    break
+                self._wait(patience_at)
+            if self._hand.unfinished > 1 or self._stopped.is_set():
+                self._give_back([run])
+                return
+            logger.warning(
+                "an entry of %s was in hand when %d workers died; it runs alone now",
+                delivery.signal, deaths, extra={"relay_signal": delivery.signal},
+            )  # fmt: skip
+            self._executor.submit(delivery.signal, [run])
+            while self._hand.unfinished and not self._stopped.is_set():
+                self._wait(monotonic() + POLL_S)
+        finally:
+            self.alone.clear()
+
+    def _wait(self, until: float) -> None:
+        """Wait until something ends in hand; show meanwhile that the broker is there."""
+        if monotonic() - self._polled_at >= POLL_S and not self._executor.exhausted:
+            try:
+                self._broker.ping()
+                self._polled()
+            except BrokerError as error:
+                self._link.failed("waiting for handlers", error)
+        self._hand.wait_for_change(max(0.001, min(until - monotonic(), POLL_S)))
+
+    def _polled(self) -> None:
+        self._polled_at = monotonic()
+        self._link.worked()
+        self._health.touch(self._polled_at)

@@ -1,0 +1,102 @@
+"""What this worker has in hand, and how much more it may take. Knows no broker.
+
+An entry is *unfinished* from its reading until its last handler has ended, then *unsettled* until
+the broker has its settlement. Unfinished ones use up the room of their kind of slots (threads or
+event loop); both together are bounded. All is counted by the batch: nothing here runs per entry on
+the fast path. Durations are seconds.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+
+from lback_signal_worker.prefetch import Prefetch, averaged
+from lback_signal_worker.processor import Run
+
+
+class InHand:
+    """The entries of one worker. Every method may be called from any thread.
+
+    Args:
+        prefetch: the rule of how much to take.
+        is_async: signal to whether its first handler runs on the event loop.
+    """
+
+    def __init__(self, prefetch: Prefetch, is_async: Mapping[str, bool]) -> None:
+        self._prefetch = prefetch
+        self._is_async = dict(is_async)
+        self._lock = threading.Lock()
+        self._runs: set[Run] = set()
+        self._unfinished = dict.fromkeys(is_async, 0)
+        self._averages: dict[str, float] = {}
+        self._freed = threading.Event()
+
+    def add(self, signal: str, runs: Sequence[Run]) -> None:
+        """Take entries of one signal in hand."""
+        with self._lock:
+            self._runs.update(runs)
+            self._unfinished[signal] += len(runs)
+
+    def finish(self, runs: Iterable[Run]) -> None:
+        """Note that no handler of these is left."""
+        with self._lock:
+            for run in runs:
+                self._unfinished[run.signal] -= 1
+        self._freed.set()
+
+    def release(self, runs: Iterable[Run]) -> None:
+        """Forget entries that are settled, given back or lost."""
+        with self._lock:
+            self._runs.difference_update(runs)
+        self._freed.set()
+
+    def wait_for_change(self, timeout_s: float) -> None:
+        """Wait until something was finished or released since the last call."""
+        self._freed.wait(timeout_s)
+        self._freed.clear()
+
+    def wake(self) -> None:
+        """End the current wait."""
+        self._freed.set()
+
+    def snapshot(self) -> list[Run]:
+        """Return all entries in hand."""
+        with self._lock:
+            return list(self._runs)
+
+    @property
+    def count(self) -> int:
+        """How many entries are in hand."""
+        return len(self._runs)
+
+    @property
+    def unfinished(self) -> int:
+        """How many of them are not finished."""
+        with self._lock:
+            return sum(self._unfinished.values())
+
+    def average_s(self, signal: str) -> float | None:
+        """Return how long an entry of this signal takes; None when it was never measured."""
+        return self._averages.get(signal)
+
+    def measured(self, signal: str, took_s: float) -> None:
+        """Note how long an entry took. Threads may overwrite each other; it is an estimate."""
+        self._averages[signal] = averaged(self._averages.get(signal), took_s)
+
+    def room(self, signal: str) -> int:
+        """Return how many entries of this signal are worth taking now; 0 when none are.
+
+        Signals of one kind of slots share them: each unfinished entry uses up its part of its own
+        signal's allowance, and what is left of the whole is left for every signal.
+        """
+        allowance = self._prefetch.allowance(self._averages.get(signal))
+        kind = self._is_async[signal]
+        used = 0.0
+        with self._lock:
+            for other, unfinished in self._unfinished.items():
+                if unfinished and self._is_async[other] is kind:
+                    used += unfinished / self._prefetch.allowance(self._averages.get(other))
+            free = self._prefetch.max_entries - len(self._runs)
+        room = min(int((1.0 - used) * allowance + 1e-6), free)
+        return room if room >= self._prefetch.threshold(allowance) else 0

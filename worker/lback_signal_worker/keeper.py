@@ -1,0 +1,125 @@
+"""The clockwork beside reading: due retries, the heartbeat, trimming.
+
+A retry that is due is moved to the group's redo stream, which wakes whoever blocks in a read. Every
+worker of a group does so, when the earliest one is due by the broker's clock, and every
+``PROMOTE_MAX_S`` at the latest, because another worker may have scheduled one and died. A call that
+fails is made again later; nothing here is urgent enough for more. Durations are seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
+from typing import Final
+
+from lback_relay.broker.base import Broker
+from lback_relay.errors import BrokerError
+from lback_signal_worker.link import Backoff, Link
+
+logger = logging.getLogger(__name__)
+
+PROMOTE_MAX_S: Final = 5.0
+HEARTBEAT_EVERY_S: Final = 10.0
+HEARTBEAT_TTL_S: Final = 30.0
+TRIM_EVERY_S: Final = 30.0
+
+
+class Keeper:
+    """The timers of one worker.
+
+    Args:
+        broker: of this thread's calls.
+        signals: the signals whose queue deliveries this worker takes.
+        group: the worker's group.
+        worker_id: the worker's id in its heartbeat.
+        figures: returns what the heartbeat says.
+        link: the way to the broker.
+        random: spreads the workers.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        signals: Sequence[str],
+        group: str,
+        worker_id: str,
+        *,
+        figures: Callable[[], Mapping[str, str]],
+        link: Link,
+        random: Callable[[], float],
+    ) -> None:
+        self._broker = broker
+        self._signals = signals
+        self._group = group
+        self._worker_id = worker_id
+        self._figures = figures
+        self._link = link
+        self._random = random
+        self._backoff = Backoff(random)
+        self._lock = threading.Lock()
+        self._woken = threading.Event()
+        self._stopped = False
+        now = monotonic()
+        self._promote_at = self._heartbeat_at = now
+        self._trim_at = now + TRIM_EVERY_S * random()
+
+    def retry_in(self, delay_s: float) -> None:
+        """Note that a retry will be due in ``delay_s``."""
+        due_at = monotonic() + delay_s
+        with self._lock:
+            if due_at >= self._promote_at:
+                return
+            self._promote_at = due_at
+        self._woken.set()
+
+    def run(self) -> None:
+        """Keep the timers until :meth:`stop`."""
+        while not self._stopped:
+            try:
+                self.turn()
+            except BrokerError as error:
+                self._link.failed("moving due retries", error)
+                self._woken.wait(self._backoff.next_s())
+            except Exception:
+                logger.exception("a timer failed; going on")
+                self._woken.wait(self._backoff.next_s())
+            else:
+                self._backoff.reset()
+                self._woken.wait(max(0.001, self._next_at() - monotonic()))
+            self._woken.clear()
+
+    def turn(self) -> None:
+        """Do what is due.
+
+        Raises:
+            BrokerError: it is due still.
+        """
+        if self._signals and monotonic() >= self._promote_at:
+            with self._lock:  # what is noted from here on comes on top
+                self._promote_at = float("inf")
+            next_s: float | None = 0.0
+            try:
+                next_s = self._broker.promote(self._signals, self._group)
+            finally:
+                wait_s = PROMOTE_MAX_S if next_s is None else min(next_s, PROMOTE_MAX_S)
+                with self._lock:
+                    self._promote_at = min(self._promote_at, monotonic() + wait_s)
+            self._link.worked()
+        if monotonic() >= self._heartbeat_at:
+            self._broker.heartbeat(self._worker_id, self._figures(), ttl_s=HEARTBEAT_TTL_S)
+            self._heartbeat_at = monotonic() + HEARTBEAT_EVERY_S
+        if self._signals and monotonic() >= self._trim_at:
+            self._trim_at = monotonic() + TRIM_EVERY_S * (0.75 + 0.5 * self._random())
+            self._broker.trim(self._signals)
+
+    def stop(self) -> None:
+        """End :meth:`run`."""
+        self._stopped = True
+        self._woken.set()
+
+    def _next_at(self) -> float:
+        if not self._signals:
+            return self._heartbeat_at
+        return min(self._promote_at, self._heartbeat_at, self._trim_at)

@@ -1,0 +1,42 @@
+"""Logging of the worker's process: the only place that configures any.
+
+A line is time, level, text, and what the record carries as ``relay_…``, so that one signal,
+handler or envelope can be searched for.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+LEVELS = ("debug", "info", "warning", "error")
+_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+class RelayFormatter(logging.Formatter):
+    """Adds the record's ``relay_`` values to the line."""
+
+    def __init__(self) -> None:
+        super().__init__(_FORMAT)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - overridden
+        extras = "".join(
+            f" {name.removeprefix('relay_')}={value}"
+            for name, value in vars(record).items()
+            if name.startswith("relay_") and value != ""
+        )
+        line = super().formatMessage(record)
+        return f"{line} [{extras[1:]}]" if extras else line
+
+
+def configure_logging(level: str) -> None:
+    """Send everything from ``level`` on to stderr.
+
+    Args:
+        level: one of :data:`LEVELS`.
+    """
+    to_stderr = logging.StreamHandler(sys.stderr)
+    to_stderr.setFormatter(RelayFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [to_stderr]
+    root.setLevel(level.upper())
