@@ -23,6 +23,7 @@ import logging
 import os
 import weakref
 from collections.abc import Callable, Mapping
+from importlib import import_module
 
 from lback_relay.broker.base import Broker
 from lback_relay.config import SignalConfig
@@ -52,6 +53,9 @@ class Publisher:
         max_queued: int = 100_000,
         flush_timeout_s: float = 5.0,
     ) -> None:
+        # Loaded now and not by the thread: a fork in the middle of an import would leave its lock
+        # taken for ever, and after the main thread's end the client can't be imported any more.
+        import_module("lback_relay.broker.redis")
         self._connect = connect
         self._background = background
         self._publish_timeout_s = publish_timeout_s
