@@ -1,0 +1,86 @@
+"""Faults of the server: killed, emptied, full."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import redis
+from faults.support.scene import GROUP, HANDLER, LEASE_S, SIGNAL, Scene
+from support.waiting import wait_until
+
+pytestmark = [pytest.mark.broker, pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
+
+KILLS = 8
+AOF = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+@pytest.mark.faults_quick
+@pytest.mark.row(5, "kill -9 Redis under load (AOF always)")
+def test_a_killed_redis_loses_and_doubles_nothing(scene: Scene) -> None:
+    """Senders and workers go on by themselves; each envelope is in the stream once."""
+    server = scene.serve(*AOF, witness=True)
+    workers = [scene.worker(), scene.worker()]
+    in_hand = 0
+    with scene.load(200, plan={HANDLER: {"sleep_s": 0.005}}):
+        for _ in range(KILLS):
+            time.sleep(scene.random.uniform(0.5, 2.0))
+            server.kill()
+            server.start()
+            in_hand += len(scene.shelf.pending())
+        restarted_at = time.monotonic()
+        before = scene.ledger.published()
+        recovered_at = scene.wait_finished(before)
+    scene.wait_settled()
+    assert not any(worker.ended for worker in workers)
+    scene.take_account(duplicates=in_hand, stream=True)
+    # The senders' pause of up to a second, and a lease for what a lost reply had handed out.
+    scene.recovered(restarted_at, recovered_at, within_s=3 * LEASE_S + 5)
+
+
+@pytest.mark.faults_quick
+@pytest.mark.row(6, "Redis empty, stream or group gone")
+@pytest.mark.parametrize("what", ["restart", "stream", "group"])
+def test_a_lost_group_is_made_again(scene: Scene, what: str) -> None:
+    """Within 5 s, by few calls; what comes afterwards, or meanwhile, is handled."""
+    server = scene.serve()
+    worker = scene.worker()
+    scene.wait_finished(scene.send(50))
+    scene.wait_settled()
+    events = scene.keys.events(SIGNAL)
+    meanwhile: list[str] = []
+    if what == "restart":
+        server.kill()
+        meanwhile = scene.send(50)
+        time.sleep(2.0)
+        server.start()
+    elif what == "stream":
+        server.client.delete(events)
+    else:
+        server.client.xgroup_destroy(events, GROUP)
+    gone_at = time.monotonic()
+    server.client.config_resetstat()
+
+    def group_is_there() -> bool:
+        try:
+            groups = server.client.xinfo_groups(events)
+        except redis.ResponseError:
+            return False
+        return GROUP.encode() in [group["name"] for group in groups]
+
+    wait_until(group_is_there, 5.0, "the group")
+    made_at = time.monotonic()
+    time.sleep(5.0)
+    stats = server.client.info("commandstats")
+    calls = sum(
+        stats.get(f"cmdstat_{name}", {"calls": 0})["calls"]
+        for name in ("xreadgroup", "xgroup|create", "xgroup")
+    )
+    assert calls < 5 * (time.monotonic() - gone_at)
+    scene.wait_finished([*meanwhile, *scene.send(50)])
+    scene.wait_settled()
+    # A group that is made again begins at the stream's beginning: what is there runs once more.
+    scene.take_account(duplicates=50 if what == "group" else 0)
+    assert len(worker.said("is made again")) <= 5
+    assert not worker.ended
+    scene.recovered(gone_at, made_at, within_s=5.0)
