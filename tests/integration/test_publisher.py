@@ -9,15 +9,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.brokers import raw_client
+from support.brokers import NO_SERVER, raw_client, running_server, skip_or_fail
 from support.waiting import wait_until
 
 from lback_relay.broker import connect
-from lback_relay.broker.embedded import EmbeddedServer, find_server
+from lback_relay.broker.embedded import find_server
 from lback_relay.broker.keys import Keys
 from lback_relay.config import SignalConfig
 from lback_relay.publisher import Publisher
@@ -43,30 +44,72 @@ Stream = Callable[[], list[bytes]]
 
 
 @pytest.fixture
-def stream(redis_url: str, namespace: str) -> Iterator[Stream]:
+def stream(redis_url: str, namespace: str) -> Stream:
+    """Return what tells the signal's stream on the session's server."""
+    return lambda: entries(redis_url, namespace)
+
+
+def entries(url: str, namespace: str) -> list[bytes]:
     """Return what the signal's stream holds, in order."""
-    client: Any = raw_client(redis_url)
-    key = Keys(namespace).events(SIGNAL.name)
-
-    def read() -> list[bytes]:
-        return [fields[b"e"] for _, fields in client.xrange(key)]
-
-    yield read
+    client: Any = raw_client(url)
+    held = [fields[b"e"] for _, fields in client.xrange(Keys(namespace).events(SIGNAL.name))]
     client.close()
+    return held
+
+
+def answers(port: int) -> bool:
+    """Tell whether something listens at a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def free_port() -> int:
+    """Return a port that nothing listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def own_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server at a port known beforehand, whose process the test may stop."""
+    binary = find_server()
+    if binary is None:
+        skip_or_fail(NO_SERVER)
+    with subprocess.Popen(
+        [str(binary), "--port", str(port), "--save", "", "--bind", "127.0.0.1"],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+    ) as server:
+        yield server
+        server.terminate()
+        server.wait(timeout=60)
 
 
 @pytest.fixture
 def run(redis_url: str, namespace: str) -> Callable[[str], subprocess.CompletedProcess[str]]:
     """Run a program that has ``make`` and ``SIGNAL`` at hand to its end."""
 
+    # A child forked while another thread is being measured would wait for coverage's own lock.
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE")}
+
     def run_program(code: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", PROGRAM.format(root=str(ROOT)) + code, redis_url, namespace],
-            capture_output=True,
+        command = [sys.executable, "-c", PROGRAM.format(root=str(ROOT)) + code]
+        with subprocess.Popen(
+            [*command, redis_url, namespace],
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=100,
-            check=False,
-        )
+            start_new_session=True,
+        ) as program:
+            try:
+                out, err = program.communicate(timeout=60)
+            finally:  # its forked children, should they hang
+                with suppress(ProcessLookupError):
+                    os.killpg(program.pid, os_signal.SIGKILL)
+        return subprocess.CompletedProcess(command, program.returncode, out, err)
 
     return run_program
 
@@ -106,11 +149,7 @@ def test_signals_sent_before_the_server_is_there_arrive_in_order(
     tmp_path: Path, namespace: str, background: bool
 ) -> None:
     """Publishing returns, and what was queued arrives once the server has come."""
-    if find_server() is None:
-        pytest.skip("no redis-server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"redis://127.0.0.1:{port}/0"
     publisher = Publisher(
         lambda: connect(url, namespace=namespace, timeout_s=5.0),
@@ -120,28 +159,40 @@ def test_signals_sent_before_the_server_is_there_arrive_in_order(
     for envelope in numbered(1000):
         publisher.publish(SIGNAL, envelope)
     assert publisher.counts()["queued"] == 1000
-    server = subprocess.Popen(
-        [str(find_server()), "--port", str(port), "--save", "", "--bind", "127.0.0.1"],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-    )
-    try:
+    with own_server(tmp_path, port):
         wait_until(lambda: publisher.counts()["queued"] == 0, 60.0, "an empty queue")
-        client: Any = raw_client(url)
-        entries = client.xrange(Keys(namespace).events(SIGNAL.name))
-        assert [fields[b"e"] for _, fields in entries] == numbered(1000)
-        client.close()
+        assert entries(url, namespace) == numbered(1000)
         publisher.close()
-    finally:
-        server.terminate()
-        server.wait(timeout=60)
+
+
+def test_a_server_that_hangs_holds_up_nobody(tmp_path: Path, namespace: str) -> None:
+    """Callers return; the call that was not answered is applied late, and doubles nothing."""
+    port = free_port()
+    url = f"redis://127.0.0.1:{port}/0"
+    publisher = Publisher(
+        lambda: connect(url, namespace=namespace, timeout_s=0.25),
+        background=False,
+        flush_timeout_s=60.0,
+    )
+    with own_server(tmp_path, port) as server:
+        wait_until(lambda: answers(port), what="the server")
+        publisher.publish(SIGNAL, b"0")
+        assert publisher.flush()
+        server.send_signal(os_signal.SIGSTOP)
+        try:
+            for envelope in numbered(200, start=1):
+                publisher.publish(SIGNAL, envelope)
+            assert publisher.counts()["queued"] == 200
+        finally:
+            server.send_signal(os_signal.SIGCONT)
+        wait_until(lambda: publisher.counts()["queued"] == 0, 60.0, "an empty queue")
+        assert entries(url, namespace) == numbered(201)
+        publisher.close()
 
 
 def test_a_server_that_restarts_costs_no_signal(namespace: str) -> None:
     """A sync caller's connection is gone; the envelope is there all the same."""
-    if find_server() is None:
-        pytest.skip("no redis-server")
-    with EmbeddedServer(tcp=True, binary=str(find_server())) as server:
+    with running_server() as server:
         publisher = Publisher(
             lambda: connect(server.url, namespace=namespace, timeout_s=30.0),
             background=False,
@@ -152,8 +203,7 @@ def test_a_server_that_restarts_costs_no_signal(namespace: str) -> None:
         publisher.publish(SIGNAL, b"1")
         assert client.client_kill_filter(_type="normal", skipme=True) >= 1
         publisher.publish(SIGNAL, b"2")
-        entries = client.xrange(Keys(namespace).events(SIGNAL.name))
-        assert [fields[b"e"] for _, fields in entries] == numbered(3)
+        assert entries(server.url, namespace) == numbered(3)
         assert publisher.counts()["failed"] <= 1, "the client may have seen it before the call"
         client.close()
         publisher.close()

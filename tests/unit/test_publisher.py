@@ -322,17 +322,22 @@ def test_a_refused_signal_waits_and_the_others_go_on(
 
 
 def test_config_that_can_not_be_used_is_said_and_nothing_raises(
-    caplog: pytest.LogCaptureFixture,
+    broker: RecordingBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The application runs on."""
+    bad = True
 
     def connect() -> RecordingBroker:
-        raise ConfigError(["bad"], source="broker URL")
+        if bad:
+            raise ConfigError(["bad"], source="broker URL")
+        return broker
 
-    publisher = Publisher(connect, background=False, flush_timeout_s=0.0)  # type: ignore[arg-type]
+    publisher = Publisher(connect, background=False, publish_timeout_s=30.0)  # type: ignore[arg-type]
     publisher.publish(SIGNAL, b"x")
     assert "broker URL: bad" in caplog.text
+    bad = False
     publisher.close()
+    assert broker.streams[SIGNAL.name] == [b"x"]
 
 
 @pytest.mark.parametrize("background", [True, False])
