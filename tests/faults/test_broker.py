@@ -6,6 +6,7 @@ import time
 
 import pytest
 import redis
+from faults.support.ledger import STARTED
 from faults.support.scene import GROUP, HANDLER, LEASE_S, SIGNAL, Scene
 from support.waiting import wait_until
 
@@ -84,3 +85,43 @@ def test_a_lost_group_is_made_again(scene: Scene, what: str) -> None:
     assert len(worker.said("is made again")) <= 5
     assert not worker.ended
     scene.recovered(gone_at, made_at, within_s=5.0)
+
+
+BALLAST = 32 * 1_048_576
+
+
+@pytest.mark.faults_quick
+@pytest.mark.row(12, "maxmemory reached")
+def test_a_full_redis_keeps_what_cannot_be_parked(scene: Scene) -> None:
+    """Senders keep what it refuses, workers go on, and all heals when there is room again."""
+    server = scene.serve("--maxmemory", "100mb", "--maxmemory-policy", "noeviction", witness=True)
+    worker = scene.worker()
+    # Another program's data fills the server; what is there already can be handled.
+    waits = scene.send(40, plan={HANDLER: {"sleep_s": 0.1}})
+    fails = scene.send(8, plan={HANDLER: {"sleep_s": 0.1, "fail": 1}})
+    assert scene.relay().flush()
+    server.client.set("ballast", bytes(BALLAST))
+    server.client.config_set("maxmemory", str(BALLAST))
+    refused = scene.send(500)
+    scene.wait_finished(waits)
+    wait_until(
+        lambda: len(scene.ledger.of(STARTED, handler=HANDLER)) == len(waits) + len(fails),
+        what="the first attempts",
+    )
+    wait_until(lambda: scene.relay().counts()["failed"], what="a refusal")
+    wait_until(lambda: worker.said("maxmemory"), what="the worker's warning")
+    wait_until(lambda: len(scene.shelf.pending()) == len(fails), what="the unparkable entries")
+    time.sleep(2 * LEASE_S)
+    # Still this worker's, under a lease that is renewed: none of them has run again.
+    assert set(scene.shelf.pending(f":{worker.pid}:").values()) == {1}
+    assert len(scene.shelf.pending(f":{worker.pid}:")) == len(fails)
+    assert len(scene.ledger.of(STARTED)) == len(waits) + len(fails)
+    assert scene.relay().counts()["queued"] == len(refused)
+    assert scene.relay().counts()["dropped"] == 0
+    server.client.delete("ballast")
+    healed_at = time.monotonic()
+    recovered_at = scene.wait_finished([*refused, *fails])
+    scene.wait_settled()
+    scene.take_account(duplicates=0, stream=True)
+    assert not worker.ended
+    scene.recovered(healed_at, recovered_at, within_s=3 * LEASE_S + 5)

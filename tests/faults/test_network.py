@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
+from faults.support.ledger import FINISHED, PUBLISHED, STARTED
 from faults.support.proxy import Matches, named, script
-from faults.support.scene import LEASE_S, Scene
+from faults.support.scene import HANDLER, LEASE_S, SIGNAL, Scene
+from support.waiting import wait_until
 
 from lback_relay.broker.scripts import PUBLISH, in_full
+from lback_signal_worker import health
 
 pytestmark = [pytest.mark.broker, pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -65,3 +69,118 @@ def test_entries_whose_reply_was_lost_run_without_a_restart(scene: Scene) -> Non
     scene.take_account(duplicates=0, stream=True)
     assert worker.said("took over")
     scene.recovered(healed_at, recovered_at, within_s=3 * LEASE_S + 5)
+
+
+HOLE_S = 60.0
+BLOCK_S = 5.0
+READY_AGE_S = 15.0
+
+
+@pytest.mark.row(7, "black hole between worker and Redis, 60 s")
+def test_a_worker_behind_a_black_hole_heals_alone(scene: Scene) -> None:
+    """Its reads are dropped and its readiness fails; a peer takes over; it comes back by itself."""
+    scene.serve(witness=True)
+    proxy = scene.proxy()
+    file = scene.folder / "health"
+    cut_off = scene.worker("--health-file", str(file), url=proxy.url, name="cut-off")
+    peer = scene.worker(name="peer")
+    plan = {HANDLER: {"sleep_s": 0.02}}
+    with scene.load(50, plan=plan):
+        time.sleep(2.0)
+        assert ready(file)
+        proxy.black_hole()
+        began_at = time.monotonic()
+        in_hand = len(scene.shelf.pending(f":{cut_off.pid}:"))
+        cut_off.wait_for("the broker fails while", BLOCK_S + 10)
+        noticed_at = time.monotonic()
+        wait_until(lambda: not ready(file), READY_AGE_S + 10, "the end of its readiness")
+        in_hand += len(scene.shelf.pending(f":{cut_off.pid}:"))
+        time.sleep(max(0.0, HOLE_S - (time.monotonic() - began_at)))
+        # The peer has handled all of it, the lost one's share too.
+        scene.wait_finished(scene.ledger.published())
+        proxy.heal()
+        healed_at = time.monotonic()
+        wait_until(lambda: ready(file), 30, "its readiness")
+
+        def works_again() -> list[float]:
+            ends = scene.ledger.of(FINISHED)
+            return [line.at for line in ends if line.pid == cut_off.pid and line.at > healed_at]
+
+        recovered_at = wait_until(works_again, 30, "its next handler")[0]
+    scene.wait_settled()
+    assert not cut_off.ended
+    assert not peer.ended
+    assert noticed_at - began_at <= BLOCK_S + 5 + 1
+    scene.take_account(duplicates=in_hand, stream=True)
+    scene.recovered(healed_at, recovered_at, within_s=3 * LEASE_S + 5)
+
+
+PUBLISH_TIMEOUT_S = 0.25
+SENDS, FIRST = 10_000, 10
+
+
+@pytest.mark.faults_quick
+@pytest.mark.row(8, "black hole between publisher and Redis")
+def test_a_sender_behind_a_black_hole_is_not_held_up(scene: Scene) -> None:
+    """``send`` keeps its deadline; what was sent is queued in memory, and arrives in order."""
+    scene.serve(witness=True)
+    proxy = scene.proxy()
+    relay = scene.relay(url=proxy.url, publishing="sync")
+    keys = scene.send(100, relay=relay)
+    proxy.black_hole()
+    took: list[float] = []
+    for _ in range(SENDS):
+        began_at = time.monotonic()
+        assert relay.relay(SIGNAL, "sender", {"item": f"held-{len(took)}"})
+        took.append(time.monotonic() - began_at)
+        scene.ledger.note(PUBLISHED, f"held-{len(took) - 1}")
+        keys.append(f"held-{len(took) - 1}")
+    assert relay.counts()["queued"] == SENDS
+    assert relay.counts()["dropped"] == 0
+    # The first ones find out; each keeps within its deadline.
+    assert max(took[:FIRST]) <= PUBLISH_TIMEOUT_S + 0.1
+    assert sorted(took[FIRST:])[int((SENDS - FIRST) * 0.99)] <= 0.002
+    proxy.heal()
+    healed_at = time.monotonic()
+    keys += scene.send(100, relay=relay)
+    assert relay.flush(30)
+    flushed_at = time.monotonic()
+    assert scene.shelf.stream_keys() == keys
+    scene.worker()
+    scene.wait_settled()
+    scene.take_account(duplicates=0, stream=True)
+    scene.recovered(healed_at, flushed_at, within_s=3 * LEASE_S + 5)
+
+
+@pytest.mark.row(11, "latency 50 ± 50 ms; 1 KB/s")
+@pytest.mark.parametrize("way", ["latency", "1 KB/s"])
+def test_a_slow_way_costs_time_and_nothing_else(scene: Scene, way: str) -> None:
+    """No lease expires, nothing is lost, and nothing runs twice."""
+    scene.serve(witness=True)
+    proxy = scene.proxy()
+    workers = [scene.worker(url=proxy.url), scene.worker(url=proxy.url)]
+    relay = scene.relay(url=proxy.url)
+    plan = {HANDLER: {"sleep_s": 1.5 * LEASE_S}}
+    scene.wait_finished(scene.send(8, relay=relay))
+    if way == "latency":
+        proxy.slow_down(delay_s=0.05, jitter_s=0.05)
+        keys = scene.send(16, plan=plan, relay=relay)
+        with scene.load(50, relay=relay):
+            time.sleep(10.0)
+    else:
+        proxy.slow_down(bytes_per_s=1000)
+        keys = scene.send(16, plan=plan, relay=relay)
+    scene.wait_finished([*keys, *scene.ledger.published()], 120)
+    scene.wait_settled(120)
+    proxy.slow_down()
+    for worker in workers:
+        assert not worker.said("took over|belong to another worker|change nothing")
+    scene.take_account(duplicates=0, stream=True)
+    assert len({(line.key, line.attempt) for line in scene.ledger.of(STARTED)}) == len(
+        scene.ledger.of(STARTED)
+    )
+
+
+def ready(file: Path) -> bool:
+    """Tell whether the worker's readiness probe succeeds."""
+    return health.main([str(file), "--max-age", f"{READY_AGE_S:g}"]) == 0

@@ -7,6 +7,8 @@ name to behaviour, a mapping of any of:
 - ``sleep_s``: sleep; ``spin_s``: keep the interpreter busy;
 - ``fail``: raise in the attempts up to this one; ``fail_in``: raise in the process with this pid;
 - ``exit``, ``segfault``: kill the process.
+
+With ``quiet`` in the payload a handler does nothing, not even write into the ledger.
 """
 
 from __future__ import annotations
@@ -49,8 +51,11 @@ def make_handler(name: str, ledger: Ledger) -> Callable[..., None]:
         context: HandlerContext,
         item: str,
         plan: Mapping[str, Mapping[str, Any]] | None = None,
+        quiet: bool = False,
         **others: Any,
     ) -> None:
+        if quiet:
+            return
         ledger.note(STARTED, item, name, context.attempt)
         behave((plan or {}).get(name, {}), context.attempt)
         ledger.note(FINISHED, item, name, context.attempt)

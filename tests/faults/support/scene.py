@@ -89,13 +89,20 @@ class Scene:
         """Open a proxy before the server."""
         return self._stack.enter_context(Proxy(self.server.port, self.random))
 
-    def worker(self, *options: str, url: str | None = None, name: str = "worker") -> Process:
+    def worker(
+        self,
+        *options: str,
+        url: str | None = None,
+        name: str = "worker",
+        environment: Mapping[str, str] | None = None,
+    ) -> Process:
         """Start a worker and wait until it runs.
 
         Args:
             *options: of its command line, after the row's own.
             url: its broker; None: the server itself.
             name: of its log.
+            environment: on top of what every worker gets.
         """
         with self._lock:
             self._numbers += 1
@@ -112,6 +119,7 @@ class Scene:
                 "LBACK_RELAY_NAMESPACE": NAMESPACE,
                 "FAULTS_LEDGER": str(self.ledger.path),
                 "FAULTS_HANDLERS": json.dumps({SIGNAL: self.handlers}),
+                **(environment or {}),
             },
         )  # fmt: skip
         self._stack.callback(process.end)
