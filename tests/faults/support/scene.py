@@ -51,7 +51,7 @@ class Scene:
         self.random = random
         self.figures = figures
         self.ledger = Ledger(folder / "ledger.jsonl")
-        self.handlers: dict[str, Mapping[str, Any]] = {
+        self.handlers: Mapping[str, Mapping[str, Any]] = {
             HANDLER: {"max_attempts": 8, "backoff_base_s": 0.2, "backoff_max_s": 1.0}
         }
         self._binary = binary
