@@ -163,7 +163,11 @@ class Line:
                 except RuntimeError as error:  # no threads left, or the interpreter is ending
                     self._thread = None
                     self._asleep = True
-                    self._say(logging.ERROR, "No thread can be started to send signals: %s", error)
+                    self._say(
+                        logging.WARNING,
+                        "No thread can be started to send signals, which leave at the end: %s",
+                        error,
+                    )
                     return
         self._alarm.put(None)
 

@@ -31,6 +31,11 @@ from lback_relay.line import Line
 
 _log = logging.getLogger(__name__)
 
+# What a first call would import in the thread: a fork in the middle of an import leaves its lock
+# taken, or the module half made, in the child; after the main thread's end the client can't be
+# imported any more. The codec is what a socket encodes the host's name with.
+_LOADED_BEFORE_THREADS = ("lback_relay.broker.redis", "encodings.idna")
+
 
 class Publisher:
     """Publishes from any thread of any process that it is inherited by.
@@ -53,9 +58,8 @@ class Publisher:
         max_queued: int = 100_000,
         flush_timeout_s: float = 5.0,
     ) -> None:
-        # Loaded now and not by the thread: a fork in the middle of an import would leave its lock
-        # taken for ever, and after the main thread's end the client can't be imported any more.
-        import_module("lback_relay.broker.redis")
+        for module in _LOADED_BEFORE_THREADS:
+            import_module(module)
         self._connect = connect
         self._background = background
         self._publish_timeout_s = publish_timeout_s
