@@ -77,7 +77,16 @@ def worker_starter(url: str, namespace: str) -> Iterator[StartWorker]:
                 connecting or (lambda: connect(url, namespace=namespace, timeout_s=10.0)),
             )
             worker.start()
-            stack.callback(worker.drain)
+            drain = worker.drain
+            drained: list[bool] = []
+
+            def drain_once(interrupted: Callable[[], bool] = lambda: False) -> bool:
+                if not drained:
+                    drained.append(drain(interrupted))
+                return drained[0]
+
+            worker.drain = drain_once  # type: ignore[method-assign]
+            stack.callback(drain_once)
             return worker
 
         yield start

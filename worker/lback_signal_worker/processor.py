@@ -147,7 +147,8 @@ class Processor:
 
     def begin_broadcast(self, signal: str, encoded: bytes) -> Run:
         """Return the run of a broadcast; which handlers take it is known once it is open."""
-        return Run(signal, encoded, self.handlers.get(signal, ()))
+        # It has no lease that could end.
+        return Run(signal, encoded, self.handlers.get(signal, ()), taken_at=math.inf)
 
     def open(self, run: Run) -> bool:
         """Decode the envelope. Returns False when there is nothing to run."""
