@@ -62,7 +62,7 @@ class SignalConfig:
         delivery: "queue" (once per group, at least once), "broadcast" (every connected worker, at
             most once), or both. Given as one of the words or a list of both.
         publish: "on_commit" waits for the outermost commit of the session at hand; "immediate"
-            does not.
+            does not; "outbox" makes the envelope a row of the same transaction.
         reveal: dotted paths of values that are relayed although they look secret, such as
             "user.email_verification_token".
         max_backlog: entries that the stream may hold; beyond it publishing waits. None: no limit.

@@ -130,9 +130,7 @@ def check_delivery(value: object) -> tuple[Any, list[str]]:
 
 def check_publish(value: object) -> tuple[Any, list[str]]:
     """Check when a signal is published."""
-    if value == "outbox":
-        return value, ["'outbox' comes with a later version; write 'on_commit'"]
-    return one_of("on_commit", "immediate")(value)
+    return one_of("on_commit", "immediate", "outbox")(value)
 
 
 def check_reveal(value: object) -> tuple[Any, list[str]]:

@@ -25,6 +25,7 @@ from lback_relay.codec import encode
 from lback_relay.config import EMAIL_SIGNAL, RelayConfig, SignalConfig
 from lback_relay.envelope import Envelope, new_envelope_id, process_origin
 from lback_relay.errors import RelayError
+from lback_relay.outbox import Outbox
 from lback_relay.projection import Projection
 from lback_relay.publisher import Publisher
 from lback_relay.transaction import after_commit, session_at_hand, watch_sessions
@@ -55,8 +56,10 @@ class Relay:
     def __init__(self, config: RelayConfig, *, publisher: Publisher | None = None) -> None:
         self.config = config
         self.publisher = _make_publisher(config) if publisher is None else publisher
+        uses_outbox = any(signal.publish == "outbox" for signal in config.signals.values())
+        self.outbox = Outbox(config) if uses_outbox else None
         self._senders = {
-            signal.name: _SignalSender(signal, config, self.publisher)
+            signal.name: _SignalSender(signal, config, self.publisher, self.outbox)
             for signal in config.signals.values()
         }
         self._receivers = {name: _receiver(sender) for name, sender in self._senders.items()}
@@ -119,9 +122,23 @@ class Relay:
             return False
         return found.send(sender, payload, session)
 
+    def watch_outbox(self, engine: Any) -> None:
+        """Sweep the outbox of a database from this process, if any signal uses one.
+
+        For a process that serves, once it is forked; without it the sweep begins with the
+        process's first row. Cheap, and does nothing the second time.
+        """
+        if self.outbox is not None:
+            self.outbox.watch(engine)
+
     def counts(self) -> dict[str, int]:
-        """Return the publisher's figures, and how many signals were ``not_relayed``."""
+        """Return the publisher's figures, and how many signals were ``not_relayed``.
+
+        With an outbox also how many rows of it this process has published (``outbox_published``).
+        """
         figures = dict(self.publisher.counts())
+        if self.outbox is not None:
+            figures["outbox_published"] = self.outbox.published()
         figures["not_relayed"] = sum(sender.failures for sender in self._senders.values())
         return figures
 
@@ -131,12 +148,18 @@ class Relay:
         Args:
             timeout_s: at most so long; None means the config's ``flush_timeout_s``.
         """
-        return self.publisher.flush(timeout_s)
+        flushed = self.publisher.flush(timeout_s)
+        if self.outbox is None:
+            return flushed
+        given_s = self.config.flush_timeout_s if timeout_s is None else timeout_s
+        return self.outbox.flush(given_s) and flushed
 
     def close(self) -> None:
         """Detach, publish what is queued (for at most ``flush_timeout_s``), close the broker."""
         self.detach()
         self.publisher.close()
+        if self.outbox is not None:
+            self.outbox.close()
 
 
 class _Within(threading.local):
@@ -151,12 +174,19 @@ _within = _Within()
 class _SignalSender:
     """Turns the sends of one signal into published envelopes."""
 
-    def __init__(self, signal: SignalConfig, config: RelayConfig, publisher: Publisher) -> None:
+    def __init__(
+        self,
+        signal: SignalConfig,
+        config: RelayConfig,
+        publisher: Publisher,
+        outbox: Outbox | None,
+    ) -> None:
         self.signal = signal
         self.failures = 0
         self._publisher = publisher
         self._max_bytes = config.max_payload_bytes
-        self._on_commit = signal.publish == "on_commit"
+        self._waits = signal.publish != "immediate"
+        self._outbox = outbox if signal.publish == "outbox" else None
         # A mail must arrive as it was written; RelayedEmailSender sees to its size.
         whole = signal.name == EMAIL_SIGNAL
         length = max(config.max_string_length, config.max_payload_bytes if whole else 0)
@@ -170,10 +200,10 @@ class _SignalSender:
             return False
         _within.relaying = True
         try:
-            encoded = self._encoded(sender, payload)
-            if self._on_commit:
+            envelope_id, encoded = self._made(sender, payload)
+            if self._waits:
                 session = session if session is not None else session_at_hand(payload)
-                if session is not None and after_commit(session, lambda: self._publish(encoded)):
+                if session is not None and self._wait(session, envelope_id, encoded):
                     return True
             self._publisher.publish(self.signal, encoded)
         except Exception as error:  # noqa: BLE001 - relaying never fails the request
@@ -189,7 +219,15 @@ class _SignalSender:
             _within.relaying = False
         return True
 
-    def _encoded(self, sender: Any, payload: Mapping[str, Any]) -> bytes:
+    def _wait(self, session: Any, envelope_id: str, encoded: bytes) -> bool:
+        """Leave it to the session's commit. Returns False when no transaction is open."""
+        outbox = self._outbox
+        if outbox is not None and outbox.write(session, self.signal.name, envelope_id, encoded):
+            return True
+        return after_commit(session, lambda: self._publish(encoded))
+
+    def _made(self, sender: Any, payload: Mapping[str, Any]) -> tuple[str, bytes]:
+        """Return a new envelope's id and bytes."""
         projection = self._projection
         envelope = Envelope(
             id=new_envelope_id(),
@@ -201,7 +239,7 @@ class _SignalSender:
             origin=_origin(),
             trace=_trace_context(),
         )
-        return encode(envelope, max_bytes=self._max_bytes)
+        return envelope.id, encode(envelope, max_bytes=self._max_bytes)
 
     def _publish(self, encoded: bytes) -> None:
         """Publish after the commit, when :meth:`send` is long over."""

@@ -9,6 +9,7 @@ import click
 from lback_relay.cli.check import check as check_command
 from lback_relay.cli.demo import demo as demo_command
 from lback_relay.cli.exits import EXIT_BROKER, EXIT_CONFIG, EXIT_INTERRUPTED
+from lback_relay.cli.outbox import outbox as outbox_command
 from lback_relay.errors import BrokerError, RelayError
 from lback_relay.version import __version__
 
@@ -41,3 +42,4 @@ def main() -> None:
 
 main.add_command(check_command)
 main.add_command(demo_command)
+main.add_command(outbox_command)

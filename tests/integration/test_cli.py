@@ -102,7 +102,7 @@ def test_check_shows_warnings_and_still_succeeds(tmp_path: Path) -> None:
         ("X = 1 / 0\n", "line 1: ZeroDivisionError: division by zero"),
         ("RELAY_SIGNALS = {'a': {'delivry': 1}}\n", "did you mean 'delivery'?"),
         ("RELAY_URL = 'redis://:hunter2@h'\n", "LBACK_RELAY_URL"),
-        ("RELAY_SIGNALS = {'a': {'publish': 'outbox'}}\n", "comes with a later version"),
+        ("RELAY_SIGNALS = {'a': {'publish': 'outbx'}}\n", "did you mean 'outbox'?"),
     ],
 )
 def test_check_tells_wrong_config_in_a_sentence(tmp_path: Path, settings: str, said: str) -> None:
