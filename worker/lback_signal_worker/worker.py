@@ -142,6 +142,7 @@ class Worker:
             random=random,
         )
         self._threads: dict[str, threading.Thread] = {}
+        self._drained: bool | None = None
 
     def start(self) -> None:
         """Start all threads and return."""
@@ -172,7 +173,7 @@ class Worker:
         }
 
     def drain(self, interrupted: Callable[[], bool] = lambda: False) -> bool:
-        """Finish what runs and take nothing new.
+        """Finish what runs and take nothing new. Again, it only tells how that ended.
 
         Args:
             interrupted: asked again and again; True ends the waiting at once.
@@ -180,6 +181,11 @@ class Worker:
         Returns: whether everything has ended and is settled. If not, the process should end
             without waiting for its threads.
         """
+        if self._drained is None:
+            self._drained = self._drain(interrupted)
+        return self._drained
+
+    def _drain(self, interrupted: Callable[[], bool]) -> bool:
         give_up_at = monotonic() + self._config.drain_timeout_s
         self._stop_reading()
         self._give_back(self._executor.take_back())
