@@ -73,16 +73,17 @@ def session_at_hand(values: Mapping[str, Any]) -> Any | None:
     orm = sys.modules.get("sqlalchemy.orm")
     if orm is None or not _listen(orm):
         return None
+    kinds = _session_kinds(orm)
     for name in _SESSION_NAMES:
-        session = _as_session(orm, values.get(name))
+        session = _as_session(values.get(name), kinds)
         if session is not None:
             return session
     unknown = [value for value in values.values() if type(value) not in _PLAIN_TYPES]
     for value in unknown:
-        session = _as_session(orm, value)
+        session = _as_session(value, kinds)
         if session is not None:
             return session
-    session = _as_session(orm, _from_request(values.get("request")))
+    session = _as_session(_from_request(values.get("request")), kinds)
     if session is not None:
         return session
     for value in unknown:
@@ -107,7 +108,7 @@ def after_commit(session: Any, action: Action) -> bool:
     orm = sys.modules.get("sqlalchemy.orm")
     if orm is None or not _listen(orm):
         return False
-    session = _as_session(orm, session)
+    session = _as_session(session, _session_kinds(orm))
     if session is None or not session.in_transaction():
         return False
     transaction = session.get_nested_transaction() or session.get_transaction()
@@ -219,23 +220,23 @@ def _failure_of(action: Action) -> BaseException | None:
     return None
 
 
-def _as_session(orm: Any, value: Any) -> Any | None:
+def _session_kinds(orm: Any) -> tuple[type, ...]:
+    """Return the classes whose instances are or stand for a session, those of asyncio if loaded."""
+    extension = sys.modules.get("sqlalchemy.ext.asyncio")
+    found = (getattr(extension, name, None) for name in ("AsyncSession", "async_scoped_session"))
+    return (orm.Session, orm.scoped_session, *(kind for kind in found if kind is not None))
+
+
+def _as_session(value: Any, kinds: tuple[type, ...]) -> Any | None:
     """Return the Session that a value is or stands for; never make one."""
-    kind = type(value)  # isinstance() would ask a proxy or mock for its __class__
-    if issubclass(kind, orm.Session):
+    if not issubclass(type(value), kinds):  # isinstance() would ask a mock for its __class__
+        return None
+    if issubclass(type(value), kinds[0]):
         return value
-    if issubclass(kind, (orm.scoped_session, *_async_kinds("async_scoped_session"))):
-        registry = value.registry
-        return _as_session(orm, registry()) if registry.has() else None
-    if issubclass(kind, _async_kinds("AsyncSession")):
+    registry = getattr(value, "registry", None)
+    if registry is None:
         return value.sync_session
-    return None
-
-
-def _async_kinds(name: str) -> tuple[type, ...]:
-    """Return the class of that name of SQLAlchemy's asyncio extension, if it is loaded."""
-    kind = getattr(sys.modules.get("sqlalchemy.ext.asyncio"), name, None)
-    return () if kind is None else (kind,)
+    return _as_session(registry(), kinds) if registry.has() else None
 
 
 def _from_request(request: Any) -> Any | None:
@@ -253,6 +254,8 @@ def _session_of_entity(value: Any) -> Any | None:
     if type(value) in {list, tuple} and value:
         value = value[0]
     try:
-        return vars(value)["_sa_instance_state"].session
-    except Exception:  # noqa: BLE001 - no entity; somebody else's object may raise anything
+        state = value.__dict__.get("_sa_instance_state")
+        session = None if state is None else state.session
+    except Exception:  # noqa: BLE001 - no __dict__, or somebody else's object that raises
         return None
+    return session
