@@ -29,7 +29,7 @@ def find_warnings(config: RelayConfig) -> tuple[str, ...]:
 
 def _signal_warnings(signal: SignalConfig) -> list[str]:
     # Imported here: most programs make a config once, and need no catalogue for anything else.
-    from lback_relay.lback.catalogue import NEVER_SENT, SIGNALS, VERSION
+    from lback_relay.lback.catalogue import BEFORE_ROLLBACK, NEVER_SENT, SIGNALS, VERSION
 
     name = signal.name
     if name in NEVER_SENT:
@@ -47,6 +47,11 @@ def _signal_warnings(signal: SignalConfig) -> list[str]:
         return [warning]
     carried = (*SIGNALS[name], "sender")
     warnings = []
+    if name in BEFORE_ROLLBACK and signal.publish != "immediate":
+        warnings.append(
+            f"signals.{name}.publish: is {signal.publish!r}, and {name} is sent before a rollback "
+            "that makes it forgotten; write 'immediate'"
+        )
     for path in signal.reveal:
         first = path.partition(".")[0]
         if first not in carried:

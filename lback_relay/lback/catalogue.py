@@ -223,6 +223,9 @@ object: manager middleware_class middleware_instance model_class removed_instanc
 object: returned_type route serializer serializer_class view view_instance
 """
 
+BEFORE_ROLLBACK: Final = frozenset({"db_session_rolled_back", "exception_caught"})
+"""Signals that the framework sends while a transaction is open which it rolls back afterwards."""
+
 NEVER_SENT: Final[Mapping[str, str]] = MappingProxyType(
     {
         "server_starting": "no signal tells that the server starts; db_manager_initialized is "

@@ -450,6 +450,7 @@ def test_a_folder_is_no_toml_file(tmp_path: Path) -> None:
             "user_login_successful is never sent by lback-framework 1.0.3; user_logged_in is",
         ),
         ({"user_registered": {"reveal": ["usr.email"]}}, "did you mean 'user'?"),
+        ({"exception_caught": None}, "sent before a rollback that makes it forgotten"),
         ({}, "nothing is relayed"),
     ],
 )
@@ -470,6 +471,7 @@ def test_a_warning_names_the_setting() -> None:
     [
         {"user_registered": {"reveal": ["user.email_verification_token", "sender.x"]}},
         {"order_paid": {"reveal": ["anything.at.all"]}},
+        {"exception_caught": {"publish": "immediate"}},
     ],
 )
 def test_a_signal_of_the_framework_or_of_the_project_is_no_warning(signals: Any) -> None:
