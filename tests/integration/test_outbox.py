@@ -4,36 +4,27 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, select, text
+from sqlalchemy import Engine, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
-from support.brokers import raw_client
 from support.databases import database_url, postgres_base
-from support.outbox_child import Base, Order, relay_of
+from support.outbox_child import Order, relay_of
+from support.outboxes import (
+    NOWHERE,
+    commit,
+    engine,
+    expire_claims,
+    in_stream,
+    rows,
+    send,
+    sweep_of,
+)
 
 from lback_relay import Relay, outbox_table
-from lback_relay.broker import connect
-from lback_relay.broker.keys import Keys
-from lback_relay.codec import decode
-from lback_relay.outbox import create_table
-from lback_relay.outbox_sweep import Sweep
 
-__all__ = ["database_url", "postgres_base"]
-
-NOWHERE = "redis://127.0.0.1:1/0"
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    """An engine on a database with the application's table and the outbox's."""
-    engine = create_engine(database_url)
-    Base.metadata.create_all(engine)
-    create_table(engine)
-    yield engine
-    engine.dispose()
+__all__ = ["database_url", "engine", "postgres_base"]
 
 
 @pytest.fixture
@@ -42,37 +33,6 @@ def relay(redis_url: str, namespace: str) -> Iterator[Relay]:
     relay = relay_of(redis_url, namespace)
     yield relay
     relay.close()
-
-
-def send(relay: Relay, session: Session, name: str, signal: str = "order_paid") -> None:
-    """Write an order and send its signal, as an application does."""
-    session.add(Order(name=name))
-    session.flush()
-    assert relay.relay(signal, "shop", {"order": name}, session=session)
-
-
-def in_stream(redis_url: str, namespace: str, signal: str = "order_paid") -> list[str]:
-    """Return the orders in the signal's stream."""
-    with raw_client(redis_url) as client:
-        entries: Any = client.xrange(Keys(namespace).events(signal))
-    return [decode(fields[b"e"]).payload["order"] for _, fields in entries]
-
-
-def rows(engine: Engine) -> int:
-    """Return how many rows the outbox holds."""
-    with engine.connect() as connection:
-        return sum(each.rows for each in outbox_table.waiting(connection))
-
-
-def sweep_of(redis_url: str, namespace: str, **options: Any) -> Sweep:
-    """Return a sweep of another process's making."""
-    return Sweep({}, lambda: connect(redis_url, namespace=namespace, timeout_s=30.0), **options)
-
-
-def expire_claims(engine: Engine) -> None:
-    """Let the claims have run out, as they do in ten seconds."""
-    with engine.begin() as connection:
-        connection.execute(text("UPDATE lback_relay_outbox SET claimed_until_ms = 0"))
 
 
 def test_a_committed_signal_is_published_once_and_leaves_the_table(
@@ -197,10 +157,7 @@ def test_leftovers_are_swept_in_order_once_their_claim_has_run_out(
 ) -> None:
     """A live process's rows are left to it until then."""
     away = relay_of(NOWHERE, namespace)
-    with Session(engine) as session:
-        for name in "abc":
-            send(away, session, name)
-        session.commit()
+    commit(away, engine, *"abc")
     away.outbox.close()  # type: ignore[union-attr]
     sweep = sweep_of(redis_url, namespace)
     assert sweep.sweep(engine).published == 0
@@ -217,10 +174,7 @@ def test_what_the_broker_has_already_is_not_published_again(
 ) -> None:
     """A process killed between publishing and deleting leaves such rows."""
     away = relay_of(NOWHERE, namespace)
-    with Session(engine) as session:
-        for name in "abc":
-            send(away, session, name)
-        session.commit()
+    commit(away, engine, *"abc")
     away.outbox.close()  # type: ignore[union-attr]
     expire_claims(engine)
     first = sweep_of(redis_url, namespace, lease_s=0)
@@ -239,10 +193,7 @@ def test_sweeps_at_the_same_time_lose_and_double_nothing(
     """Four of them, on 1,000 rows."""
     names = [f"order-{number}" for number in range(1000)]
     away = relay_of(NOWHERE, namespace)
-    with Session(engine) as session:
-        for name in names:
-            send(away, session, name)
-        session.commit()
+    commit(away, engine, *names)
     away.outbox.close()  # type: ignore[union-attr]
     expire_claims(engine)
     figures: list[int] = []
