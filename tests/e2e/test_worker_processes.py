@@ -324,7 +324,7 @@ def test_a_wrong_password_is_4_at_once(workers: Workers, redis_url: str) -> None
         (
             "broken",
             "import nothing_there\n",
-            "ModuleNotFoundError: No module named 'nothing_there'",
+            "ModuleNotFoundError: .* 'nothing_there'",
         ),
         ("broken", "import sys\nsys.exit(1)\n", "SystemExit: 1 at .*broken.py:2"),
         ("silent", "x = 1\n", "no handler is registered by silent: decorate"),

@@ -26,7 +26,7 @@ from time import monotonic
 from typing import Final
 
 from lback_relay.broker.base import SUSPECT_DELIVERIES, Broker, Delivery
-from lback_relay.errors import BrokerError
+from lback_relay.errors import BrokerError, BrokerUnavailable
 from lback_signal_worker.config import WorkerConfig
 from lback_signal_worker.executor import Executor
 from lback_signal_worker.health import HealthFile
@@ -101,6 +101,8 @@ class Consumer:
             config.lease_s / 2, max(CLAIM_EVERY_S, CLAIM_PER_SIGNAL_S * len(signals))
         )
         self._claim_at = monotonic()
+        # Signals whose claim is due and has not found room yet; nothing is read of them meanwhile.
+        self._unclaimed: set[str] = set()
         self._polled_at = 0.0
         self._grouped = False
 
@@ -114,6 +116,7 @@ class Consumer:
                     return  # stopping closed the connection
                 self._link.failed("reading", error)
                 self._claim_at = monotonic() + self._config.lease_s
+                self._unclaimed.clear()
                 with contextlib.suppress(BrokerError):
                     self._reading.close()
                 self._stopped.wait(self._backoff.next_s())
@@ -132,26 +135,42 @@ class Consumer:
 
     def _turn(self) -> None:
         if not self._grouped:
-            self._broker.ensure_groups(self._signals, self._config.group)
-            self._grouped = True
+            self._make_groups()
         if monotonic() >= self._claim_at:
+            self._claim_at = monotonic() + self._claim_every_s
+            self._unclaimed.update(self._signals)
+        if self._unclaimed:
             self._claim()
         hot, self._hot = self._hot, []
         waits = []
         for signal in hot:
-            room = self._hand.room(signal)
+            room = self._room(signal)
             if not room:
                 waits.append(signal)
                 continue
             self._read((signal,), room, block_s=0)
-        others = [
-            signal for signal in self._signals if signal not in hot and self._hand.room(signal)
-        ]
+        others = [signal for signal in self._signals if signal not in hot and self._room(signal)]
         if others:
             self._read_together(others, idle=hot == waits)
         elif hot == waits:
             self._wait(self._claim_at)
         self._hot += waits
+
+    def _room(self, signal: str) -> int:
+        """Return how many new entries of a signal may be read now."""
+        return 0 if signal in self._unclaimed else self._hand.room(signal)
+
+    def _make_groups(self) -> None:
+        """Make the group where it is not there yet."""
+        try:
+            self._broker.ensure_groups(self._signals, self._config.group)
+        except BrokerUnavailable:
+            raise
+        except BrokerError as error:
+            # At its maxmemory the broker refuses to make what is there already, but a worker that
+            # reads and acknowledges is what helps then. Reading makes a group that is missing.
+            self._link.failed("making its group", error)
+        self._grouped = True
 
     def _read_together(self, signals: list[str], *, idle: bool) -> None:
         """Read a few entries of each of these signals; block when nothing else is to be done."""
@@ -203,13 +222,15 @@ class Consumer:
         self._broker.give_back(deliveries, self._config.group, self._consumer)
 
     def _claim(self) -> None:
-        """Take over what belongs to nobody any more, as much as there is room for."""
-        self._claim_at = monotonic() + self._claim_every_s
+        """Take over what belongs to nobody any more, as much as there is room for.
+
+        A signal without room keeps its claim, and gets the next room before anything is read: a
+        busy worker would otherwise never take over what another one has left.
+        """
         while not self._stopped.is_set():
-            rooms = {signal: self._hand.room(signal) for signal in self._signals}
+            rooms = {signal: self._hand.room(signal) for signal in self._unclaimed}
             signals = [signal for signal, room in rooms.items() if room]
             if not signals:
-                self._claim_at = monotonic() + min(1.0, self._claim_every_s)
                 return
             count = min(rooms[signal] for signal in signals)
             deliveries = self._broker.claim(
@@ -231,7 +252,7 @@ class Consumer:
             if deliveries:
                 logger.info("took over %d entries that were left behind", len(deliveries))
             else:
-                return
+                self._unclaimed.difference_update(signals)
 
     def _meet_suspect(self, delivery: Delivery) -> None:
         """Run an entry by itself, or make a dead letter of it when it has killed too often."""

@@ -1,8 +1,10 @@
 """What the worker's threads know of the way to the broker: away or not, and when to try again.
 
-States: *there* → a call fails → *away*, said once and then at most once in ``REPORT_EVERY_S`` by
-whichever thread fails → a call works → *there*, said once. No thread ends because of the broker:
-each keeps what it has, waits by its own :class:`Backoff`, and calls again. Durations are seconds.
+States: *there* → a call is not answered → *away*, said at most once in ``REPORT_EVERY_S`` by
+whichever thread fails → a call works → *there*, said once. A broker that answers and refuses (at
+its maxmemory) is there; each thing that it refuses is said once in ``REFUSAL_EVERY_S``. No thread
+ends because of the broker: each keeps what it has, waits by its own :class:`Backoff`, and calls
+again. Durations are seconds.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
+from lback_relay.errors import BrokerUnavailable
 from lback_signal_worker.retry import backoff_bound_s
 
 logger = logging.getLogger(__name__)
 
 REPORT_EVERY_S: Final = 1.0
+REFUSAL_EVERY_S: Final = 10.0
 BACKOFF_BASE_S: Final = 0.1
 BACKOFF_MAX_S: Final = 5.0
 
@@ -46,12 +50,7 @@ class Link:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._away_since: float | None = None
-        self._reported_at = 0.0
-
-    @property
-    def away(self) -> bool:
-        """Whether the last call failed."""
-        return self._away_since is not None
+        self._reported_at: dict[str, float] = {}
 
     def failed(self, doing: str, error: BaseException) -> None:
         """Note that a call failed.
@@ -60,13 +59,15 @@ class Link:
             doing: what was tried: "reading", "settling".
             error: what the broker raised; its text names no secret.
         """
+        unanswered = isinstance(error, BrokerUnavailable)
         now = monotonic()
         with self._lock:
-            if self._away_since is None:
+            if unanswered and self._away_since is None:
                 self._away_since = now
-            elif now - self._reported_at < REPORT_EVERY_S:
+            key, every_s = ("", REPORT_EVERY_S) if unanswered else (doing, REFUSAL_EVERY_S)
+            if now - self._reported_at.get(key, float("-inf")) < every_s:
                 return
-            self._reported_at = now
+            self._reported_at[key] = now
         logger.warning("the broker fails while %s, trying again: %s", doing, error)
 
     def worked(self) -> None:

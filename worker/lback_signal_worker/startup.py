@@ -20,6 +20,7 @@ from lback_relay.broker import connect
 from lback_relay.broker.base import Broker
 from lback_relay.config import RelayConfig
 from lback_relay.config_checks import closest
+from lback_relay.envelope import BROADCAST, QUEUE
 from lback_relay.errors import BrokerUnavailable, ConfigError
 from lback_relay.lback.settings import (
     find_project_root,
@@ -106,10 +107,9 @@ def mismatches(config: RelayConfig, dispatcher: RemoteDispatcher) -> list[str]:
             )
             continue
         for handler in dispatcher.handlers(name):
-            taken = (handler.takes_queue and "queue" in signal.delivery) or handler.takes_broadcast(
-                signal.delivery
-            )
-            if not taken:
+            by_queue = handler.takes_queue and QUEUE in signal.delivery
+            by_broadcast = BROADCAST in signal.delivery and handler.takes_broadcast(signal.delivery)
+            if not by_queue and not by_broadcast:
                 warnings.append(
                     f"nothing will arrive for {handler.name}: it takes {name!r} by "
                     f"{handler.options.delivery}, and RELAY_SIGNALS sends it by "
