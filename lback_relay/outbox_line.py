@@ -71,7 +71,7 @@ class OutboxLine:
         self._failures = 0
         self._busy = False
         self._alarm: SimpleQueue[None] = SimpleQueue()
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()  # a sender may be in an OS-signal handler
         self._thread: threading.Thread | None = None
 
     def committed(self, envelope_id: str, signal: str) -> None:
