@@ -228,7 +228,11 @@ class Consumer:
         busy worker would otherwise never take over what another one has left.
         """
         while not self._stopped.is_set():
-            rooms = {signal: self._hand.room(signal) for signal in self._unclaimed}
+            rooms = {
+                signal: self._hand.room(signal)
+                for signal in self._signals
+                if signal in self._unclaimed
+            }
             signals = [signal for signal, room in rooms.items() if room]
             if not signals:
                 return
