@@ -206,16 +206,6 @@ def delete(connection: Connection, envelope_ids: Sequence[str]) -> None:
     connection.execute(table.delete().where(table.c.envelope_id.in_(envelope_ids)))
 
 
-def release(connection: Connection, claimant: str) -> None:
-    """Give back what the claimant has claimed, so that others need not wait."""
-    table = _table()
-    connection.execute(
-        table.update()
-        .where(table.c.claimed_by == claimant)
-        .values(claimed_by="", claimed_until_ms=0)
-    )
-
-
 def waiting(connection: Connection) -> list[Waiting]:
     """Return what is in the table, by signal."""
     from sqlalchemy import case, func, select
