@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from support.brokers import broker, namespace, redis_url
+from support.brokers import broker, namespace, redis_url, server_urls, tested
 
-__all__ = ["broker", "namespace", "redis_url"]
+__all__ = ["broker", "namespace", "redis_url", "server_urls", "tested"]

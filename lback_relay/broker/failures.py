@@ -11,7 +11,8 @@ from lback_relay.errors import BrokerError, BrokerUnavailable
 
 # Errors of scripts bear the code somewhere in their text; Redis 6.2 puts a sentence before it.
 _AWAY: Final = re.compile(r"\b(READONLY|LOADING|CLUSTERDOWN|MASTERDOWN|BUSY)\b")
-_NO_GROUP: Final = re.compile(r"\b(NOGROUP|UNBLOCKED)\b|no such key")
+# The last two are what servers and fakeredis say of a stream that is not there.
+_NO_GROUP: Final = re.compile(r"\b(NOGROUP|UNBLOCKED)\b|no such key|requires the key to exist")
 _OUT_OF_MEMORY: Final = "command not allowed when used memory"
 _FORBIDDEN: Final = re.compile(r"\bNOPERM\b|has no permissions|user executing the script can't")
 _URL: Final = "the broker URL (LBACK_RELAY_URL)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from lback_relay.broker.failures import GroupLost
 from lback_relay.broker.part import BrokerPart
 from lback_relay.broker.records import pack_figures
 from lback_relay.broker.scripts import LEAVE, PROMOTE, TRIM
@@ -45,7 +46,8 @@ class Keeping(BrokerPart):
         replies = self._redis.call_all(
             [LEAVE.command(stream, group, consumer) for stream in streams]
         )
-        return all(_checked(replies))
+        # Where there is no group, there is no consumer.
+        return all(_checked([1 if isinstance(reply, GroupLost) else reply for reply in replies]))
 
     def heartbeat(self, worker_id: str, figures: Mapping[str, str], *, ttl_s: float) -> None:
         """See :meth:`lback_relay.broker.base.Broker.heartbeat`."""

@@ -1,11 +1,6 @@
 -- Remove the consumer if nothing of its own is pending: XGROUP DELCONSUMER destroys pending entries,
 -- so that the check and the removal are one step. KEYS: stream. ARGV: group, consumer. Returns 1 when
 -- it is gone.
-local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2])
-if pending['err'] then
-  if string.find(pending['err'], 'NOGROUP', 1, true) then return 1 end
-  return pending
-end
-if #pending > 0 then return 0 end
+if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) > 0 then return 0 end
 redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
 return 1
