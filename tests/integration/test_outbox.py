@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
+from support.brokers import running_server
 from support.databases import database_url, postgres_base
 from support.outbox_child import Order, relay_of
 from support.outboxes import (
@@ -21,6 +23,7 @@ from support.outboxes import (
     send,
     sweep_of,
 )
+from support.waiting import wait_until
 
 from lback_relay import Relay, outbox_table
 
@@ -219,3 +222,21 @@ def test_sweeps_at_the_same_time_lose_and_double_nothing(
     assert set(published) == set(names)
     assert sum(figures) == 1000
     assert rows(engine) == 0
+
+
+def test_a_real_broker_that_is_away_first_gets_everything(
+    engine: Engine, namespace: str, tmp_path: Path
+) -> None:
+    """In the order of the commits, and what is committed while it comes, too."""
+    path = tmp_path / "redis.sock"
+    relay = relay_of(f"unix://{path}", namespace)
+    names = [str(number) for number in range(40)]
+    for name in names[:20]:
+        commit(relay, engine, name)
+    assert not relay.outbox.flush(0)  # type: ignore[union-attr]
+    with running_server("--unixsocket", str(path)):
+        for name in names[20:]:
+            commit(relay, engine, name)
+        wait_until(lambda: rows(engine) == 0, timeout_s=60, what="an empty outbox")
+        assert in_stream(f"unix://{path}", namespace) == names
+        relay.close()

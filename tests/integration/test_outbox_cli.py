@@ -13,6 +13,7 @@ import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import Engine, create_engine, inspect
+from support.brokers import running_server
 from support.databases import database_url, postgres_base
 from support.outbox_child import relay_of
 from support.outboxes import NOWHERE, commit, engine, expire_claims, in_stream, rows
@@ -163,6 +164,46 @@ def test_a_broker_that_does_not_answer_has_its_exit_code(
     done = run("--config", str(file), "--database", database_url, folder=tmp_path)
     assert done.returncode == 4, done.stderr
     assert rows(engine) == 1
+
+
+def test_a_refused_signal_has_the_same_exit_code(
+    engine: Engine, config_file: Path, database_url: str, redis_url: str, namespace: str
+) -> None:
+    """And is named, with what is left of it."""
+    with config_file.open("a") as file:
+        file.write("max_backlog = 1\n")
+    leave(engine, namespace, "a", "b")
+    done = run("--config", str(config_file), "--database", database_url, folder=config_file.parent)
+    assert done.returncode == 4
+    assert done.stdout.startswith("published 1; refused: order_paid\norder_paid  1 left")
+    assert in_stream(redis_url, namespace) == ["a"]
+
+
+def test_watching_outlives_a_broker_that_is_away(
+    engine: Engine, database_url: str, tmp_path: Path, namespace: str
+) -> None:
+    """It says so once, and publishes when the broker is there."""
+    leave(engine, namespace, "a")
+    path = tmp_path / "redis.sock"
+    file = tmp_path / "relay.toml"
+    file.write_text(f'url = "unix://{path}"\nnamespace = "{namespace}"\nsignals = ["order_paid"]\n')
+    with subprocess.Popen(
+        command(["--config", str(file), "--database", database_url, "--watch"]),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as watching:
+        try:
+            assert watching.stderr is not None
+            assert watching.stderr.readline().startswith("lback-relay: ")
+            with running_server("--unixsocket", str(path)):
+                wait_until(lambda: rows(engine) == 0, timeout_s=60, what="the sweep")
+                assert in_stream(f"unix://{path}", namespace) == ["a"]
+                watching.terminate()
+                assert watching.wait(30) == 0
+        finally:
+            watching.kill()
 
 
 def test_wrong_usage_is_told(tmp_path: Path) -> None:
