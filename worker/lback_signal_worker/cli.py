@@ -9,7 +9,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
+import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +27,8 @@ from lback_signal_worker.loader import HandlersNotLoaded, load_handlers
 from lback_signal_worker.logs import LEVELS, configure_logging
 from lback_signal_worker.os_signals import OsSignals
 from lback_signal_worker.startup import client_name, mismatches, reach_broker, relay_config
+from lback_signal_worker.supervised import DRAINED, Supervised
+from lback_signal_worker.supervisor import EXIT_RECYCLED, Supervisor
 from lback_signal_worker.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -41,7 +46,7 @@ EXIT_BROKER: Final = 4
 EXIT_DRAIN_TIMEOUT: Final = 5
 """Handlers were still running when the drain's time was up, or it was cut short."""
 
-_EXIT_S: Final = {EXIT_DRAINED: 5.0, EXIT_DRAIN_TIMEOUT: 1.0}
+_EXIT_S: Final = {EXIT_DRAINED: 5.0, EXIT_DRAIN_TIMEOUT: 1.0, EXIT_RECYCLED: 5.0}
 _DEFAULTS: Final = WorkerConfig()
 
 
@@ -122,6 +127,38 @@ def _variable(option: str) -> dict[str, Any]:
     **_variable("HEALTH_FILE"),
 )
 @click.option(
+    "--processes",
+    type=int,
+    default=_DEFAULTS.processes,
+    show_default=True,
+    metavar="N",
+    help="How many workers to run, each a process of its own; dead and hung ones are replaced.",
+    **_variable("PROCESSES"),
+)
+@click.option(
+    "--hung-s",
+    type=float,
+    default=_DEFAULTS.hung_s,
+    show_default=True,
+    metavar="S",
+    help="With several processes: replace one that makes no progress for so long.",
+    **_variable("HUNG_S"),
+)
+@click.option(
+    "--max-deliveries",
+    type=int,
+    metavar="N",
+    help="Replace a process after so many deliveries, up to a fifth earlier.",
+    **_variable("MAX_DELIVERIES"),
+)
+@click.option(
+    "--max-memory-mb",
+    type=int,
+    metavar="M",
+    help="Replace a process that takes more memory, in MiB (Linux).",
+    **_variable("MAX_MEMORY_MB"),
+)
+@click.option(
     "--log-level",
     type=click.Choice(LEVELS, case_sensitive=False),
     default="info",
@@ -150,9 +187,16 @@ def main(
     Exit codes: 0 drained, 2 usage or config, 3 handlers, 4 no broker, 5 drain timed out.
     """
     configure_logging(log_level)
+    link = Supervised.from_environment(os.environ)
     with OsSignals() as stop:
         try:
             worker_config = _worker_config(options)
+            if link is None and worker_config.supervised:
+                code = _supervise(worker_config, stop)
+                click.get_current_context().exit(code)
+            if link is not None:
+                stop.watch(signal.SIGHUP)
+                worker_config = link.config(worker_config)
             config, complete = relay_config(
                 settings=settings, toml=toml, url=url, environ=os.environ
             )
@@ -161,7 +205,7 @@ def main(
                 warnings += [*config.warnings, *mismatches(config, remote_dispatcher)]
             for warning in warnings:
                 logger.warning("%s", warning)
-            code = _run(worker_config, config, stop)
+            code = _run(worker_config, config, stop, link)
         except _Stopped:
             code = EXIT_DRAINED
         except RelayError as error:
@@ -170,7 +214,15 @@ def main(
     click.get_current_context().exit(code)
 
 
-def _run(worker_config: WorkerConfig, config: RelayConfig, stop: OsSignals) -> int:
+def _supervise(worker_config: WorkerConfig, stop: OsSignals) -> int:
+    """Run the same command line in several processes. Returns the exit code."""
+    command = [sys.executable, "-m", "lback_signal_worker", *sys.argv[1:]]
+    return Supervisor(worker_config, command).run(stop)
+
+
+def _run(
+    worker_config: WorkerConfig, config: RelayConfig, stop: OsSignals, link: Supervised | None
+) -> int:
     """Run the worker until an OS signal. Returns the exit code."""
 
     def pause(seconds: float) -> None:
@@ -186,10 +238,16 @@ def _run(worker_config: WorkerConfig, config: RelayConfig, stop: OsSignals) -> i
     worker = Worker(worker_config, remote_dispatcher, connect)
     worker.start()
     _say_started(worker_config, config)
-    name = stop.wait()
+    name = stop.wait() if link is None else link.attend(worker, worker_config, stop)
     logger.info("%s: finishing what runs, taking nothing new", name)
-    code = EXIT_DRAINED if worker.drain(interrupted=stop.pending) else EXIT_DRAIN_TIMEOUT
+    recycled = link is not None and link.recycling
+    interrupted = stop.pending if link is None else partial(link.interrupted, stop)
+    code = EXIT_DRAINED if worker.drain(interrupted=interrupted) else EXIT_DRAIN_TIMEOUT
     logger.info("stopped%s", "" if code == EXIT_DRAINED else ", with handlers still running")
+    if link is not None and code == EXIT_DRAINED:
+        link.say(DRAINED)
+    if recycled and code == EXIT_DRAINED:
+        code = EXIT_RECYCLED
     _bound_exit(code)
     return code
 

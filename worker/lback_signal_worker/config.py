@@ -50,6 +50,10 @@ class WorkerConfig:
         max_crashes: an entry that was in hand when that many workers died is a dead letter.
         block_s: longest wait of one read.
         health_file: is touched after each successful poll.
+        processes: how many workers one command runs, each a process of its own.
+        hung_s: a worker of several that makes no progress for so long is replaced.
+        max_deliveries: a worker is recycled after so many, up to a fifth earlier.
+        max_memory_mb: a worker is recycled when it takes more memory, in MiB.
 
     Raises:
         ConfigError: with all problems, when constructed.
@@ -67,6 +71,15 @@ class WorkerConfig:
     )
     block_s: float = field(default=5.0, metadata={"check": number(0.01, 60, "s")})
     health_file: str | None = field(default=None, metadata={"check": _path})
+    processes: int = field(default=1, metadata={"check": integer(1, 1000, "processes")})
+    # Longer than the longest silence of a worker that is well: a blocking read and its timeout.
+    hung_s: float = field(default=30.0, metadata={"check": number(10, 86_400, "s")})
+    max_deliveries: int | None = field(
+        default=None, metadata={"check": integer(1, 1_000_000_000, "deliveries", optional=True)}
+    )
+    max_memory_mb: int | None = field(
+        default=None, metadata={"check": integer(16, 1_000_000, "MiB", optional=True)}
+    )
 
     def __post_init__(self) -> None:
         problems = []
@@ -83,6 +96,16 @@ class WorkerConfig:
             )
         if problems:
             raise ConfigError(problems, source="worker")
+
+    @property
+    def recycles(self) -> bool:
+        """Whether workers end by themselves in order to be replaced."""
+        return self.max_deliveries is not None or self.max_memory_mb is not None
+
+    @property
+    def supervised(self) -> bool:
+        """Whether a supervisor runs the workers: recycling needs somebody who starts the next."""
+        return self.processes > 1 or self.recycles
 
     @property
     def renew_every_s(self) -> float:

@@ -27,11 +27,14 @@ class HealthFile:
 
     Args:
         path: where it is; None: there is none.
+
+    Attributes:
+        touched_at: when, on the monotonic clock, the last poll was noted.
     """
 
     def __init__(self, path: str | None) -> None:
         self._path = None if path is None else Path(path)
-        self._touched_at = float("-inf")
+        self.touched_at = float("-inf")
 
     def touch(self, now: float) -> None:
         """Note a successful poll; costs a system call once a second at most.
@@ -39,9 +42,11 @@ class HealthFile:
         Args:
             now: the time on the monotonic clock.
         """
-        if self._path is None or now - self._touched_at < TOUCH_EVERY_S:
+        if now - self.touched_at < TOUCH_EVERY_S:
             return
-        self._touched_at = now
+        self.touched_at = now
+        if self._path is None:
+            return
         try:
             self._path.touch()
         except OSError as error:

@@ -52,6 +52,11 @@ class Link:
         self._away_since: float | None = None
         self._reported_at: dict[str, float] = {}
 
+    @property
+    def away(self) -> bool:
+        """Whether the last call failed."""
+        return self._away_since is not None
+
     def failed(self, doing: str, error: BaseException) -> None:
         """Note that a call failed.
 

@@ -36,6 +36,11 @@ class OsSignals:
         for number, before in self._before.items():
             signal.signal(number, before)
 
+    def watch(self, number: signal.Signals) -> None:
+        """Catch one more, unless this process was told to ignore it, as by nohup."""
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            self._before[number] = signal.signal(number, self._catch)
+
     def wait(self, timeout_s: float | None = None) -> str | None:
         """Return the name of the next one; None when none came within ``timeout_s``."""
         with contextlib.suppress(queue.Empty):

@@ -77,7 +77,7 @@ class Worker:
         self._reading = connect()
         self._listening = connect()
         self._health = HealthFile(config.health_file)
-        link = Link()
+        self._link = link = Link()
         prefetch = Prefetch(slots=config.concurrency)
         processor = Processor(group=config.group, handlers=handlers, decode=decode, random=random)
         self.signals = tuple(processor.queued)
@@ -160,6 +160,16 @@ class Worker:
             thread = threading.Thread(target=run, name=f"relay-{name}", daemon=True)
             self._threads[name] = thread
             thread.start()
+
+    @property
+    def polled_at(self) -> float | None:
+        """When the broker was last reached by reading; None when no signal is read here."""
+        return self._health.touched_at if self.signals else None
+
+    @property
+    def away(self) -> bool:
+        """Whether the broker does not answer."""
+        return self._link.away
 
     def figures(self) -> Mapping[str, str]:
         """Return what the heartbeat says of this worker."""
