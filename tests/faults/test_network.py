@@ -7,20 +7,13 @@ from pathlib import Path
 
 import pytest
 from faults.support.ledger import FINISHED, PUBLISHED, STARTED
-from faults.support.proxy import Matches, named, script
+from faults.support.proxy import named, publishing_calls
 from faults.support.scene import HANDLER, LEASE_S, SIGNAL, Scene
 from support.waiting import wait_until
 
-from lback_relay.broker.scripts import PUBLISH, in_full
 from lback_signal_worker import health
 
 pytestmark = [pytest.mark.broker, pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
-
-
-def publishing() -> Matches:
-    """Return what matches the calls that publish."""
-    command = PUBLISH.command("stream", "producer")
-    return script(command[1].encode(), in_full(command)[1].encode())
 
 
 @pytest.mark.faults_quick
@@ -32,7 +25,7 @@ def test_a_lost_reply_doubles_no_envelope(scene: Scene, publishing_mode: str) ->
     proxy = scene.proxy()
     relay = scene.relay(url=proxy.url, publishing=publishing_mode)
     scene.send(relay=relay)
-    proxy.lose_replies(publishing(), every=10)
+    proxy.lose_replies(publishing_calls(), every=10)
     if publishing_mode == "sync":
         keys = scene.send(500, relay=relay)
     else:

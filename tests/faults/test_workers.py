@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 
 import pytest
 from faults.support.ledger import FINISHED, STARTED
+from faults.support.processes import Process
 from faults.support.scene import HANDLER, LEASE_S, Scene
 from support.waiting import wait_until
 
@@ -39,6 +41,47 @@ def test_killed_workers_lose_nothing(scene: Scene) -> None:
         (line.at for line in scene.ledger.of(FINISHED) if line.key in set(left)), default=killed_at
     )
     scene.recovered(killed_at, last_claimed, within_s=2 * LEASE_S + 1)
+
+
+@pytest.mark.faults_quick
+@pytest.mark.row(2, "kill -9 of one child of several")
+def test_a_killed_child_is_replaced_at_once(scene: Scene) -> None:
+    """The supervisor starts another within a second; the other children go on."""
+    scene.serve(witness=True)
+    supervisor = scene.worker("--processes", "3")
+    wait_until(lambda: len(supervisor.said("started: group")) >= 3, what="three children")
+    children = set(supervisor.children())
+    assert len(children) == 3
+    in_hand = 0
+    slowest_s = 0.0
+    with scene.load(100, plan={HANDLER: {"sleep_s": 0.02}}):
+        for _ in range(4):
+            time.sleep(scene.random.uniform(0.5, 1.5))
+            victim = scene.random.choice(sorted(children))
+            os.kill(victim, signal.SIGKILL)
+            killed_at = time.monotonic()
+            children.discard(victim)
+
+            children |= wait_for_child(supervisor, {*children, victim})
+            slowest_s = max(slowest_s, time.monotonic() - killed_at)
+            in_hand += len(scene.shelf.pending(f":{victim}:"))
+            assert len(children) == 3
+        # Each of the new ones works.
+        wait_until(
+            lambda: children <= {line.pid for line in scene.ledger.of(FINISHED)},
+            what="the work of every child",
+        )
+    scene.wait_settled()
+    assert not supervisor.ended
+    scene.take_account(duplicates=in_hand, stream=True)
+    scene.recovered(0.0, slowest_s, within_s=1.0)
+    supervisor.send(signal.SIGTERM)
+    assert supervisor.wait() == 0
+
+
+def wait_for_child(supervisor: Process, known: set[int]) -> set[int]:
+    """Wait until it has a child that is not known yet."""
+    return wait_until(lambda: set(supervisor.children()) - known, what="another child")
 
 
 @pytest.mark.faults_quick

@@ -3,6 +3,7 @@
 In each of COUNT transactions it adds a row and sends a signal with the row's key; a part of them is
 rolled back, a part has a savepoint rolled back around the signal. In the last one it ends without a
 commit, as if killed. What is committed is in the table; the ledger gets it after the commit.
+``FAULTS_PUBLISH`` is the signal's ``publish``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from sqlalchemy import Column, MetaData, String, Table, create_engine, insert
 from sqlalchemy.orm import Session
 
 from lback_relay.config import RelayConfig, SignalConfig
+from lback_relay.outbox import create_table
 from lback_relay.relay import Relay
 
 items = Table("items", MetaData(), Column("key", String, primary_key=True))
@@ -28,7 +30,10 @@ def main(url: str, database: str, name: str, count: int, seed: str) -> None:
     ledger = Ledger(os.environ["FAULTS_LEDGER"])
     engine = create_engine(f"sqlite:///{database}")
     items.metadata.create_all(engine)
-    signals = {SIGNAL: SignalConfig(name=SIGNAL)}
+    publish = os.environ["FAULTS_PUBLISH"]
+    if publish == "outbox":
+        create_table(engine)
+    signals = {SIGNAL: SignalConfig(name=SIGNAL, publish=publish)}
     relay = Relay(RelayConfig(signals=signals, url=url, namespace=NAMESPACE))
 
     def add(session: Session, key: str) -> None:

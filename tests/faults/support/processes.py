@@ -139,6 +139,11 @@ class Process:
         if not self.ended:
             os.kill(self.pid, number)
 
+    def children(self) -> list[int]:
+        """Return the pids of the processes that it has started and that still run."""
+        listed = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return [int(pid) for pid in listed if _runs(int(pid))]
+
     def kill(self) -> None:
         """Kill it by SIGKILL and wait for its end."""
         self.send(signal.SIGKILL)
@@ -173,3 +178,11 @@ class Process:
     def tail(self) -> str:
         """Return the last lines of its log."""
         return "\n".join(self.said("")[-15:])
+
+
+def _runs(pid: int) -> bool:
+    """Tell whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

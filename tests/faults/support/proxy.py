@@ -16,6 +16,8 @@ from typing import Final
 
 from faults.support.commands import Command, CommandReader
 
+from lback_relay.broker.scripts import PUBLISH, in_full
+
 _PIECE: Final = 65_536
 _SLOW_PIECE: Final = 256
 """Over a slow way bytes come little by little, not in one piece after a long wait."""
@@ -31,6 +33,12 @@ def named(*names: bytes) -> Matches:
 def script(sha: bytes, text: bytes) -> Matches:
     """Return what matches a script's calls, by its hash and in full."""
     return lambda command: command[:2] in {(b"EVALSHA", sha), (b"EVAL", text)}
+
+
+def publishing_calls() -> Matches:
+    """Return what matches the calls that publish."""
+    command = PUBLISH.command("stream", "producer")
+    return script(command[1].encode(), in_full(command)[1].encode())
 
 
 class _Cut:
