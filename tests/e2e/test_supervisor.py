@@ -124,6 +124,8 @@ def test_a_killed_worker_is_replaced_and_all_drain_together(start: Starter, brok
     command = start("--processes", "2", "--health-file", "health")
     pids = command.wait_up(2)
     wait_until((command.folder / "health").exists, what="the health of all")
+    # A terminal's Ctrl-C goes to a process group: theirs are their own.
+    assert [os.getpgid(pid) for pid in pids] == pids
     publish(broker, [{"number": number} for number in range(20)])
     os.kill(pids[0], signal.SIGKILL)
     command.wait_up(3)
