@@ -150,6 +150,8 @@ class Outbox:
             sweep = Sweep(self._config.signals, self._connect, lease_s=self._lease_s)
             made = OutboxLine(engine, sweep, sweep_every_s=self._sweep_every_s)
             line = self._lines.setdefault(key, made)
+            for other in [other for other in self._lines if other[0] != key[0]]:
+                self._lines.pop(other, None)  # the parent's, before a fork
             _open[line] = self._config.flush_timeout_s
         return line
 

@@ -132,11 +132,14 @@ class OutboxLine:
         try:
             while self._thread is thread:
                 if time.monotonic() >= sweep_at:
-                    self._round(self._catch_up)
+                    clean = self._round(self._catch_up)
+                    self._failures = 0 if clean else self._failures + 1
                     sweep_at = time.monotonic() + self._pause_s()
                 elif self._queue and not self._behind:
                     if not self._round(self._publish_queued):
-                        sweep_at = time.monotonic() + self._pause_s()
+                        self._failures = max(1, self._failures)
+                        # Never later than before: a refused signal must not wait for the others.
+                        sweep_at = min(sweep_at, time.monotonic() + self._pause_s())
                 else:
                     self._wait(sweep_at)
         finally:
@@ -156,7 +159,6 @@ class OutboxLine:
         except Exception as error:  # noqa: BLE001 - no failure may end the thread
             self._behind = True
             self._queue.clear()
-            self._failures += 1
             self._log.say(
                 logging.WARNING,
                 "The outbox can't be published now, and will be later: %s",
@@ -166,7 +168,6 @@ class OutboxLine:
         else:
             self.published += done.published
             self._refused = done.refused
-            self._failures = self._failures + 1 if done.refused else 0
             return not done.refused
         finally:
             self._busy = False

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 LEASE_S: Final = 10.0
 """For how long a row belongs to whoever claimed it."""
-BATCH: Final = 200
-"""Rows of one claim, and of one DELETE."""
+BATCH: Final = 100
+"""Rows of one claim, which are in memory at once, and of one DELETE."""
 
 
 @dataclass(slots=True)

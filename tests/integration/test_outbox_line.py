@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -117,6 +118,30 @@ def test_a_refused_signal_waits_and_the_others_go_on(
     broker.before = lambda call, signal: None
     wait_until(lambda: rows(engine) == 0, what="an empty outbox")
     assert orders(broker) == ["a", "b", "c"]
+
+
+def test_a_refused_signal_is_not_put_off_by_the_others(
+    engine: Engine, broker: RecordingBroker, make: Made
+) -> None:
+    """However many of them there are."""
+    relay = make()
+    refusals = iter(range(3))
+
+    def full(_call: int, signal: str) -> None:
+        if signal == "order_paid" and next(refusals, None) is not None:
+            raise BacklogFull("order_paid is full")
+
+    broker.before = full
+    commit(relay, engine, "a")
+    numbers = itertools.count()
+
+    def traffic() -> bool:
+        commit(relay, engine, f"x{next(numbers)}", signal="order_sent")
+        return orders(broker) == ["a"]
+
+    wait_until(traffic, what="the refused signal")
+    assert relay.flush(30)
+    assert rows(engine) == 0
 
 
 def test_what_others_left_is_swept_when_the_process_begins_to_serve(
