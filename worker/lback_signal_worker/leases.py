@@ -91,12 +91,16 @@ class Leases:
             self._link.worked()
             for run in runs.values():
                 run.taken_at = now
+            taken = 0
             for delivery in lost:
-                runs[delivery.signal, delivery.source, delivery.entry_id].lost = True
-            if lost:
+                run = runs[delivery.signal, delivery.source, delivery.entry_id]
+                run.lost = True
+                # A finished one may just have been settled; the settler says it if it was not.
+                taken += not run.finished
+            if taken:
                 logger.warning(
                     "%d entries belong to another worker now: the lease of %g s was over before "
-                    "it was renewed", len(lost), self._config.lease_s,
+                    "it was renewed", taken, self._config.lease_s,
                 )  # fmt: skip
 
     def stop(self) -> None:
