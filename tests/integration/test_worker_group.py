@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -302,3 +303,13 @@ def test_settled_entries_are_trimmed_in_time(
     with raw_client(redis_url) as client:
         stream = Keys(namespace).events(SIGNAL)
         wait_until(lambda: client.xlen(stream) == 0, what="the trimming")
+
+
+def test_a_worker_of_broadcasts_alone_is_healthy_too(
+    broker: Broker, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """It reads nothing; that its subscription is there is what keeps the file young."""
+    file = tmp_path / "health"
+    worker = start_worker(recording([], "one", delivery="broadcast"), health_file=str(file))
+    wait_until(file.exists, what="the first word")
+    assert worker.polled_at > 0

@@ -11,11 +11,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Final
 
 from lback_relay.broker.base import Broker, Subscription
 from lback_relay.errors import BrokerError
 from lback_signal_worker.executor import Executor
+from lback_signal_worker.health import HealthFile
 from lback_signal_worker.in_hand import InHand
 from lback_signal_worker.link import Backoff, Link
 from lback_signal_worker.prefetch import MAX_ENTRIES
@@ -38,6 +40,7 @@ class Listener:
         hand: counts them.
         link: the way to the broker.
         alone: set while nothing may begin.
+        health: is touched while the subscription is there; None where reading tells more.
         random: for the waits.
     """
 
@@ -51,6 +54,7 @@ class Listener:
         hand: InHand,
         link: Link,
         alone: threading.Event,
+        health: HealthFile | None,
         random: Callable[[], float],
     ) -> None:
         self._broker = broker
@@ -60,6 +64,7 @@ class Listener:
         self._hand = hand
         self._link = link
         self._alone = alone
+        self._health = health
         self._backoff = Backoff(random)
         self._stopped = threading.Event()
         self._subscription: Subscription | None = None
@@ -93,6 +98,8 @@ class Listener:
             self.subscribed.set()
         heard = self._subscription.get(GET_S)
         self._backoff.reset()
+        if self._health is not None:
+            self._health.touch(monotonic())
         if heard is None:
             return
         while self._hand.count >= MAX_ENTRIES or self._alone.is_set():

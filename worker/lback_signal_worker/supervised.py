@@ -108,8 +108,8 @@ class Supervised:
     def report(self, worker: Worker) -> None:
         """Say how it goes; nothing when there was no progress."""
         polled_at = worker.polled_at
-        if polled_at is None or polled_at != self._polled_at:
-            self._polled_at = polled_at if polled_at is not None else self._polled_at
+        if polled_at != self._polled_at:
+            self._polled_at = polled_at
             self.say(POLLED)
         elif worker.away:
             self.say(AWAY)

@@ -139,6 +139,7 @@ class Worker:
             hand=self._hand,
             link=link,
             alone=self._consumer.alone,
+            health=None if self.signals else self._health,
             random=random,
         )
         self._threads: dict[str, threading.Thread] = {}
@@ -162,9 +163,9 @@ class Worker:
             thread.start()
 
     @property
-    def polled_at(self) -> float | None:
-        """When the broker was last reached by reading; None when no signal is read here."""
-        return self._health.touched_at if self.signals else None
+    def polled_at(self) -> float:
+        """When the broker was last reached by reading, or by listening where nothing is read."""
+        return self._health.touched_at
 
     @property
     def away(self) -> bool:
