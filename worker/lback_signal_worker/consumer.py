@@ -37,7 +37,7 @@ from lback_signal_worker.processor import Processor, Run
 logger = logging.getLogger(__name__)
 
 CLAIM_EVERY_S: Final = 5.0
-CLAIM_PER_SIGNAL_S: Final = 1.25
+CLAIM_PER_SIGNAL_S: Final = 2.5
 """With many signals claims are rarer: each costs two commands for every signal."""
 PARTIAL_BLOCK_S: Final = 0.05
 """Longest block while some signals have no room: theirs must be noticed soon."""
@@ -248,7 +248,12 @@ class Consumer:
             innocent: dict[str, list[Delivery]] = {}
             for delivery in deliveries:
                 if delivery.deliveries >= SUSPECT_DELIVERIES:
-                    self._meet_suspect(delivery)
+                    if not self._meet_suspect(delivery):
+                        # Claimed at once it would come back here, and keep this worker from
+                        # reading for another lease; others have their chance first.
+                        self._unclaimed.clear()
+                        self._claim_at = monotonic() + self._config.lease_s
+                        return
                 else:
                     innocent.setdefault(delivery.signal, []).append(delivery)
             for signal, some in innocent.items():
@@ -258,15 +263,18 @@ class Consumer:
             else:
                 self._unclaimed.difference_update(signals)
 
-    def _meet_suspect(self, delivery: Delivery) -> None:
-        """Run an entry by itself, or make a dead letter of it when it has killed too often."""
+    def _meet_suspect(self, delivery: Delivery) -> bool:
+        """Run an entry by itself, or make a dead letter of it when it has killed too often.
+
+        Returns False when it was given back: what runs here takes too long, or the worker stops.
+        """
         run = self._processor.begin(delivery, monotonic())
         self._hand.add(delivery.signal, [run])
         deaths = delivery.deliveries - 1
         if deaths >= self._config.max_crashes:
             self._processor.crashed(run, deaths)
             self._report([run])
-            return
+            return True
         self.alone.set()
         try:
             patience_at = monotonic() + self._config.lease_s
@@ -276,7 +284,7 @@ class Consumer:
                 self._wait(patience_at)
             if self._hand.unfinished > 1 or self._stopped.is_set():
                 self._give_back([run])
-                return
+                return False
             logger.warning(
                 "an entry of %s was in hand when %d workers died; it runs alone now",
                 delivery.signal, deaths, extra={"relay_signal": delivery.signal},
@@ -284,6 +292,7 @@ class Consumer:
             self._executor.submit(delivery.signal, [run])
             while self._hand.unfinished and not self._stopped.is_set():
                 self._wait(monotonic() + POLL_S)
+            return True
         finally:
             self.alone.clear()
 

@@ -2,8 +2,9 @@
 
 A retry that is due is moved to the group's redo stream, which wakes whoever blocks in a read. Every
 worker of a group does so, when the earliest one is due by the broker's clock, and every
-``PROMOTE_MAX_S`` at the latest, because another worker may have scheduled one and died. A call that
-fails is made again later; nothing here is urgent enough for more. Durations are seconds.
+``PROMOTE_MAX_S`` (longer with many signals) at the latest, because another worker may have
+scheduled one and died. A call that fails is made again later; nothing here is urgent enough for
+more. Durations are seconds.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from lback_signal_worker.link import Backoff, Link
 logger = logging.getLogger(__name__)
 
 PROMOTE_MAX_S: Final = 5.0
+PROMOTE_PER_SIGNAL_S: Final = 2.5
+"""With many signals an idle worker asks more rarely: each is one call."""
 HEARTBEAT_EVERY_S: Final = 10.0
 HEARTBEAT_TTL_S: Final = 30.0
 TRIM_EVERY_S: Final = 30.0
@@ -58,6 +61,7 @@ class Keeper:
         self._link = link
         self._random = random
         self._backoff = Backoff(random)
+        self._promote_max_s = max(PROMOTE_MAX_S, PROMOTE_PER_SIGNAL_S * len(signals))
         self._lock = threading.Lock()
         self._woken = threading.Event()
         self._stopped = False
@@ -103,7 +107,8 @@ class Keeper:
             try:
                 next_s = self._broker.promote(self._signals, self._group)
             finally:
-                wait_s = PROMOTE_MAX_S if next_s is None else min(next_s, PROMOTE_MAX_S)
+                longest_s = self._promote_max_s
+                wait_s = longest_s if next_s is None else min(next_s, longest_s)
                 with self._lock:
                     self._promote_at = min(self._promote_at, monotonic() + wait_s)
             self._link.worked()
