@@ -153,10 +153,10 @@ def test_check_without_a_broker_says_so(tmp_path: Path) -> None:
     assert "hunter2" not in done.stderr + done.stdout
 
 
-def test_check_pings_the_broker(tmp_path: Path, broker_url: str, namespace: str) -> None:
+def test_check_pings_the_broker(tmp_path: Path, redis_url: str, namespace: str) -> None:
     """A real one."""
     _project(tmp_path, f"RELAY_SIGNALS = ['user_registered']\nRELAY_NAMESPACE = {namespace!r}\n")
-    done = _run("check", folder=tmp_path, LBACK_RELAY_URL=broker_url)
+    done = _run("check", folder=tmp_path, LBACK_RELAY_URL=redis_url)
     assert done.returncode == 0, done.stderr
     assert "broker answers, in " in done.stdout.splitlines()[-1]
 
