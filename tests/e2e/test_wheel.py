@@ -55,7 +55,7 @@ def test_it_installs_alone_and_beside_lback(wheel: Path, tmp_path: Path) -> None
     """The core needs four packages; with the framework and its pins nothing conflicts."""
     venv.create(tmp_path / "env", with_pip=True)
     bin_folder = tmp_path / "env" / "bin"
-    pip = [bin_folder / "python", "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    pip = [bin_folder / "python", "-m", "pip", "--disable-pip-version-check"]
 
     run(*pip, "install", wheel)
     listed = {
