@@ -9,7 +9,7 @@ SOURCES := lback_relay tests $(if $(wildcard worker/lback_signal_worker/*.py),wo
 MIN_COVERAGE := 90
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test pythons demo demo-check lint types format coverage clean
+.PHONY: help setup test pythons faults demo demo-check lint types format coverage clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -49,6 +49,10 @@ coverage: $(READY) ## report the branch coverage of the last whole test run, at 
 			echo "Branch coverage of $$package: NOT MEASURED, it has no modules yet"; \
 		fi; \
 	done
+
+faults: $(READY) ## run the fault suite, about ten minutes; figures in build/faults.json
+	@mkdir -p build
+	$(BIN)/python -m pytest tests/faults -m faults --faults-json build/faults.json $(ARGS)
 
 demo: $(READY) ## register users with and without the relay and compare
 	$(BIN)/lback-relay demo $(ARGS)

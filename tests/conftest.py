@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+
 from support.brokers import broker, namespace, redis_url, server_urls, tested
 
 __all__ = ["broker", "namespace", "redis_url", "server_urls", "tested"]
+
+
+def pytest_configure() -> None:
+    """Let processes of the tests hear Ctrl-C and hang-ups.
+
+    Whoever is started in the background by a script ignores them, and hands that on.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)

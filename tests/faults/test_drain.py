@@ -17,7 +17,6 @@ DRAIN_S = 4.0
 DRAIN = ("--drain-timeout-s", f"{DRAIN_S:g}", "--stop-grace-s", f"{DRAIN_S + 1:g}")
 
 
-@pytest.mark.faults_quick
 @pytest.mark.row(20, NAME)
 def test_a_drained_worker_gives_back_and_doubles_nothing(scene: Scene) -> None:
     """It reads nothing more, gives back at once what has not begun, and exits with 0."""
@@ -49,7 +48,6 @@ def test_a_drained_worker_gives_back_and_doubles_nothing(scene: Scene) -> None:
     scene.recovered(ended_at, recovered_at, within_s=3 * LEASE_S + 5)
 
 
-@pytest.mark.faults_quick
 @pytest.mark.row(20, NAME)
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_handler_that_ignores_the_drain_is_left_to_another_worker(

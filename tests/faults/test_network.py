@@ -112,7 +112,6 @@ PUBLISH_TIMEOUT_S = 0.25
 SENDS, FIRST = 10_000, 10
 
 
-@pytest.mark.faults_quick
 @pytest.mark.row(8, "black hole between publisher and Redis")
 def test_a_sender_behind_a_black_hole_is_not_held_up(scene: Scene) -> None:
     """``send`` keeps its deadline; what was sent is queued in memory, and arrives in order."""

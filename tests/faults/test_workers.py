@@ -43,7 +43,6 @@ def test_killed_workers_lose_nothing(scene: Scene) -> None:
     scene.recovered(killed_at, last_claimed, within_s=2 * LEASE_S + 1)
 
 
-@pytest.mark.faults_quick
 @pytest.mark.row(2, "kill -9 of one child of several")
 def test_a_killed_child_is_replaced_at_once(scene: Scene) -> None:
     """The supervisor starts another within a second; the other children go on."""
