@@ -131,12 +131,12 @@ def test_two_processes_of_a_group_handle_each_envelope_once(
     publish(broker, [{"number": number} for number in range(1000)])
     started = [
         workers.start(name, "handlers", "--group", group)
-        for name, group in (("a1", "a"), ("a2", "a"), ("b1", "b"))
+        for name, group in (("a1", "a"), ("a2", "a"), ("b1", "b"), ("b2", "b"))
     ]
     publish(broker, [{"number": number} for number in range(1000, 2000)])
     wait_until(lambda: len(workers.lines("end")) >= 4000, 60, what="2,000 envelopes, two groups")
     wait_until(lambda: settled(broker, "a") and settled(broker, "b"), what="the settlements")
-    assert [stop(worker) for worker in started] == [0, 0, 0]
+    assert [stop(worker) for worker in started] == [0, 0, 0, 0]
     handled = Counter((worker[0], number) for number, worker in workers.lines("end"))
     assert handled == {(group, number): 1 for group in "ab" for number in range(2000)}
     assert len(workers.lines("start")) == 4000
