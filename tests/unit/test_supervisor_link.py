@@ -63,14 +63,6 @@ def test_a_worker_whose_broker_is_away_still_lives(ends: tuple[Supervised, socke
     assert heard(end) == POLLED + AWAY
 
 
-def test_a_worker_that_reads_nothing_has_progress(ends: tuple[Supervised, socket.socket]) -> None:
-    """It hears broadcasts only, and these need not come."""
-    link, end = ends
-    link.report(a_worker(polled_at=None, away=False))
-    link.report(a_worker(polled_at=None, away=False))
-    assert heard(end) == POLLED + POLLED
-
-
 def test_one_sigterm_does_not_cut_a_drain_short_that_began_by_itself(
     ends: tuple[Supervised, socket.socket],
 ) -> None:
