@@ -114,11 +114,12 @@ class EmbeddedServer:
         return self._process is not None and self._process.ended
 
     def start(self) -> None:
-        """Start it and wait until it answers.
+        """Start it and wait until it answers; if it runs, end it first.
 
         Raises:
             BrokerError: it can't be started.
         """
+        self.stop()
         binary = self._binary or find_server()
         if binary is None and importlib.util.find_spec("fakeredis") is None:
             raise BrokerError(
@@ -127,7 +128,8 @@ class EmbeddedServer:
             )
         try:
             if self._folder is None:
-                folder = Path(tempfile.mkdtemp(prefix="lback-relay-"))
+                place = _SOCKETS if Path(_SOCKETS).is_dir() else None
+                folder = Path(tempfile.mkdtemp(prefix="lback-relay-", dir=place))
             else:
                 folder = self._folder
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -29,12 +29,16 @@ def main(arguments: list[str]) -> NoReturn:
     """
     folder, command = arguments[0], arguments[1:]
     parent = os.getpid()
-    # No thread has been started yet, so that code between fork and exec is safe.
-    process = subprocess.Popen(  # noqa: S603 - no shell, and the command is our own
-        command,
-        stdin=subprocess.DEVNULL,
-        preexec_fn=lambda: _die_with(parent),  # noqa: PLW1509
-    )
+    try:
+        # No thread has been started yet, so that code between fork and exec is safe.
+        process = subprocess.Popen(  # noqa: S603 - no shell, and the command is our own
+            command,
+            stdin=subprocess.DEVNULL,
+            preexec_fn=lambda: _die_with(parent),  # noqa: PLW1509
+        )
+    except OSError as error:
+        _remove(folder)
+        sys.exit(str(error))
     ended = threading.Thread(target=_leave_with, args=(process, folder), daemon=True)
     ended.start()
     while os.read(sys.stdin.fileno(), 1024):
@@ -57,9 +61,13 @@ def _die_with(parent: int) -> None:
 def _leave_with(process: subprocess.Popen[bytes], folder: str) -> None:
     """Wait for the command's end, and end with its exit code."""
     code = process.wait()
+    _remove(folder)
+    os._exit(code if code >= 0 else 128 - code)
+
+
+def _remove(folder: str) -> None:
     if folder:
         shutil.rmtree(folder, ignore_errors=True)
-    os._exit(code if code >= 0 else 128 - code)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -31,10 +32,11 @@ class GuardedProcess:
     def __init__(
         self, command: Sequence[str], folder: Path, *, output: BinaryIO, remove: bool
     ) -> None:
+        self._removed = str(folder) if remove else ""
         held, self._pipe = os.pipe()
         try:
             self._process = subprocess.Popen(  # noqa: S603 - no shell, and our own command
-                [sys.executable, "-I", "-S", _GUARD, str(folder) if remove else "", *command],
+                [sys.executable, "-I", "-S", _GUARD, self._removed, *command],
                 stdin=held,
                 stdout=output,
                 stderr=output,
@@ -59,6 +61,8 @@ class GuardedProcess:
             _own.discard(self)
             os.close(self._pipe)
             self._process.wait()
+            if self._removed:  # a guard that was killed has not done it
+                shutil.rmtree(self._removed, ignore_errors=True)
 
     def disown(self) -> None:
         """Let it end after this process, without a warning of Popen's that it still runs."""

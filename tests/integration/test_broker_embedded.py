@@ -130,12 +130,18 @@ def test_a_folder_keeps_the_data_from_one_start_to_the_next(tmp_path: Path) -> N
         broker.close()
 
 
-def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
+def test_a_server_that_does_not_start_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the server's own words; nothing is left behind."""
+    place = tmp_path / "place"
+    place.mkdir()
+    monkeypatch.setattr(embedded, "_SOCKETS", str(place))
     with pytest.raises(BrokerError, match=r"could not start a server: .*directive"):
         EmbeddedServer(options=["--no-such-option", "1"]).start()
     with pytest.raises(BrokerError, match=r"could not start a server: .*No such file"):
         EmbeddedServer(binary=str(tmp_path / "missing")).start()
+    assert list(place.iterdir()) == []
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(BrokerError, match="could not start a server"):
@@ -215,6 +221,7 @@ def test_a_server_that_was_ended_from_outside_is_started_again() -> None:
     guard._process.wait()
     wait_until(lambda: not _answers(url), what="its end")
     assert _answers(shared_server_url(""))
+    assert not _folder_of(url).exists()
 
 
 def test_all_processes_of_a_folder_share_one_server(tmp_path: Path) -> None:
