@@ -35,7 +35,7 @@ def translate(error: Exception, place: str) -> BrokerError:
         error: what the client raised, or put among the replies of a pipeline.
         place: the broker's masked URL.
     """
-    text = _without_arguments(str(error))
+    text = _without_arguments(str(error)).rstrip(".")  # more of the sentence may follow
     # The class is a subclass of ConnectionError's, so it comes first.
     if isinstance(error, redis.AuthenticationError) or _UNAUTHENTICATED.search(text):
         return BrokerError(f"broker {place} {_authentication(text)}")
