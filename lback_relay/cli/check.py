@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
 
+from lback_relay.cli.options import config_options, read_config
+from lback_relay.cli.text import table
 from lback_relay.config import EMAIL_SIGNAL, RelayConfig, SignalConfig
 from lback_relay.lback.catalogue import NEVER_SENT, OPTIONAL, SIGNALS, kind_of
 
@@ -28,19 +29,7 @@ _RELAYED_AS = {
 
 
 @click.command()
-@click.option(
-    "--settings",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="A Lback project's settings.py, or its folder.  [default: around the current folder]",
-)
-@click.option(
-    "--config",
-    "config_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE.toml",
-    help="A TOML file instead of a project.",
-)
+@config_options()
 @click.option("--no-ping", is_flag=True, help="Do not connect to the broker.")
 def check(*, settings: Path | None, config_file: Path | None, no_ping: bool) -> None:
     """Check the config, list what is relayed, and ping the broker.
@@ -54,14 +43,7 @@ def check(*, settings: Path | None, config_file: Path | None, no_ping: bool) -> 
       lback-relay check --settings /srv/shop/settings.py --no-ping
       LBACK_RELAY_URL=redis://:secret@redis:6379/0 lback-relay check --config relay.toml
     """
-    if settings is not None and config_file is not None:
-        raise click.UsageError("give either --settings or --config, not both")
-    if config_file is not None:
-        config = RelayConfig.from_toml(config_file)
-    else:
-        from lback_relay.lback.settings import relay_config_from_project
-
-        config = relay_config_from_project(settings)
+    config = read_config(settings, config_file)
     _show(config)
     if not no_ping:
         _ping(config)
@@ -75,7 +57,7 @@ def _show(config: RelayConfig) -> None:
     click.echo()
     if config.signals:
         rows = [_row(signal) for signal in config.signals.values()]
-        for line in _table(("signal", "delivery", "publish", "reveal", "carries"), rows):
+        for line in table(("signal", "delivery", "publish", "reveal", "carries"), rows):
             click.echo(line)
         click.echo()
         kinds = sorted({kind for signal in config.signals for kind in _kinds(signal)})
@@ -117,15 +99,6 @@ def _carried(name: str, key: str) -> str:
 
 def _kinds(name: str) -> set[str]:
     return {kind_of(key) for key in SIGNALS.get(name, ())} - {"plain"}
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lay out columns, each as wide as its widest cell."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (header, *rows)
-    ]
 
 
 def _ping(config: RelayConfig) -> None:

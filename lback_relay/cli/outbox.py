@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lback_relay.cli.exits import EXIT_BROKER
+from lback_relay.cli.options import check_one_source, config_options
 from lback_relay.config import RelayConfig
 from lback_relay.errors import RelayError
 
@@ -21,19 +22,7 @@ SWEEP_EVERY_S = 5.0
 
 
 @click.command()
-@click.option(
-    "--settings",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="A Lback project's settings.py, or its folder.  [default: around the current folder]",
-)
-@click.option(
-    "--config",
-    "config_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE.toml",
-    help="A TOML file instead of a project; needs --database.",
-)
+@config_options("A TOML file instead of a project; needs --database.")
 @click.option(
     "--database",
     envvar="OUTBOX_DATABASE_URL",
@@ -94,8 +83,7 @@ def _chosen(
     settings: Path | None, config_file: Path | None, database: str | None
 ) -> tuple[RelayConfig, str]:
     """Return the relay's config and the database's URL."""
-    if settings is not None and config_file is not None:
-        raise click.UsageError("give either --settings or --config, not both")
+    check_one_source(settings, config_file)
     if config_file is not None:
         if database is None:
             raise click.UsageError("--config names no database: give --database, too")
