@@ -99,13 +99,43 @@ class Settlement(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetterRecord:
-    """A dead letter as it is stored: ``entry_id``, the envelope's bytes, and what happened."""
+    """A dead letter as it is stored.
+
+    Attributes:
+        entry_id: its own id, unique per signal and group, and ordered by time.
+        encoded: the envelope's bytes, as they came.
+        letter: what happened; its fields are empty where somebody else wrote the entry.
+        signal: the signal's name.
+        group: whose handler failed.
+        source: :data:`EVENTS` or :data:`REDO`, or "" where that is not known.
+        source_id: the id of the entry that became it, or "".
+        dead_at_ms: when, by the broker's clock.
+    """
 
     entry_id: str
     encoded: bytes
     letter: DeadLetter
+    signal: str
     group: str
+    source: str
+    source_id: str
     dead_at_ms: int
+
+
+class DeadLetterStream(NamedTuple):
+    """Where dead letters lie.
+
+    Attributes:
+        signal: the signal's name.
+        group: whose they are.
+        letters: how many there are, at least 1.
+        last_id: the newest one's id.
+    """
+
+    signal: str
+    group: str
+    letters: int
+    last_id: str
 
 
 class Subscription(Protocol):
@@ -236,8 +266,48 @@ class Broker(Protocol):
         Retrying: scheduled, or due and not yet delivered. Dead: dead letters.
         """
 
-    def dead_letters(self, signal: str, group: str, *, count: int) -> list[DeadLetterRecord]:
-        """Return the oldest ``count`` dead letters."""
+    # dead letters ----------------------------------------------------------------------------
+
+    def now_ms(self) -> int:
+        """Return the broker's time, by which dead letters are dated."""
+
+    def dead_letter_streams(
+        self, signal: str | None = None, group: str | None = None
+    ) -> list[DeadLetterStream]:
+        """Return where there are dead letters, of one signal or one group or all, sorted."""
+
+    def dead_letters(
+        self, signal: str, group: str, *, count: int, after: str = "", until: str = ""
+    ) -> list[DeadLetterRecord]:
+        """Return the oldest ``count`` dead letters.
+
+        Args:
+            signal: the signal's name.
+            group: whose they are.
+            count: how many at most; an envelope may take megabytes.
+            after: only those after this id. With the last id of a page it is the next page.
+            until: only those up to this id, or up to this ms when it is an id's first half.
+        """
+
+    def find_dead_letters(
+        self, signal: str, group: str, entry_ids: Sequence[str]
+    ) -> list[DeadLetterRecord]:
+        """Return those of these dead letters that are there."""
+
+    def retry_dead_letters(
+        self, signal: str, group: str, letters: Sequence[DeadLetterRecord]
+    ) -> int:
+        """Have the handler of each letter run again, from its first attempt, and no other one.
+
+        A letter without a handler is run by all handlers of the group. In one step for all: a
+        letter that is not there any more is left out, so that calling this again doubles nothing.
+
+        Returns: how many were there.
+        Raises: BrokerError at the broker's maxmemory: all of them stay.
+        """
+
+    def drop_dead_letters(self, signal: str, group: str, entry_ids: Sequence[str]) -> int:
+        """Delete dead letters. Returns how many were there."""
 
     # broadcasting ----------------------------------------------------------------------------
 

@@ -24,6 +24,8 @@ from lback_relay.errors import BrokerError
 from lback_relay.url import mask_url
 
 BLOCK_SLACK_S: Final = 5.0
+_SCANNED: Final = 1000
+"""Keys that the broker looks at in one step of a scan."""
 _FIRST_POLL_S: Final = 0.001
 _LONGEST_POLL_S: Final = 0.02
 # Their replies are taken as they come: the client's own parsing costs more than reading them.
@@ -75,6 +77,21 @@ class Connections:
             return self._send(client, command)
         except (redis.RedisError, OSError) as error:
             raise self.failure(error) from error
+
+    def scan(self, pattern: str, *, kind: str = "") -> set[bytes]:
+        """Return the keys that fit a pattern, and of one type if that is named.
+
+        Raises:
+            BrokerError: as :meth:`call`.
+        """
+        of_kind = ("TYPE", kind) if kind else ()
+        found: set[bytes] = set()
+        cursor: Any = b"0"
+        while True:
+            cursor, keys = self.call("SCAN", cursor, "MATCH", pattern, "COUNT", _SCANNED, *of_kind)
+            found.update(keys)
+            if int(cursor) == 0:
+                return found
 
     def call_all(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands in one round trip and return their replies.

@@ -48,6 +48,21 @@ class Keys:
         """Stream of one group's dead letters."""
         return f"{self._signal(signal)}:dead:{escape(group)}"
 
+    def dead_pattern(self, signal: str | None = None, group: str | None = None) -> str:
+        """Pattern of the streams of dead letters, for SCAN; None stands for every name."""
+        named = _literally(escape(signal)) if signal is not None else "*"
+        of_group = _literally(escape(group)) if group is not None else "*"
+        return f"{_literally(self._prefix)}:{{{named}}}:dead:{of_group}"
+
+    def dead_of(self, key: bytes) -> tuple[str, str] | None:
+        """Return (signal, group) of a stream of dead letters; None when the key is none of ours."""
+        text = key.decode("utf-8", "replace")
+        parts = re.fullmatch(r"\{([^{}:]+)\}:dead:([^{}:]+)", text[len(self._prefix) + 1 :])
+        if parts is None:
+            return None
+        signal, group = map(unescape, parts.groups())
+        return (signal, group) if self.dead(signal, group).encode() == key else None
+
     def producer(self, signal: str, producer_id: str) -> str:
         """Last sequence number accepted from one producer for one signal."""
         return f"{self._signal(signal)}:producer:{escape(producer_id)}"
@@ -66,4 +81,9 @@ class Keys:
 
     def worker_pattern(self) -> str:
         """Pattern of all heartbeats, for SCAN."""
-        return re.sub(r"([*?\[\]\\])", r"\\\1", f"{self._prefix}:worker:") + "*"
+        return f"{_literally(self._prefix)}:worker:*"
+
+
+def _literally(text: str) -> str:
+    """Escape what means something in a pattern."""
+    return re.sub(r"([*?\[\]\\])", r"\\\1", text)

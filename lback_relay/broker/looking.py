@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from lback_relay.broker.base import DeadLetterRecord
 from lback_relay.broker.part import BrokerPart
-from lback_relay.broker.records import unpack_dead_letter, unpack_figures
+from lback_relay.broker.records import unpack_figures
 from lback_relay.broker.scripts import BACKLOG
-
-_SCAN_COUNT = 1000
 
 
 class Looking(BrokerPart):
@@ -15,15 +12,7 @@ class Looking(BrokerPart):
 
     def workers(self) -> dict[str, dict[str, str]]:
         """See :meth:`lback_relay.broker.base.Broker.workers`."""
-        found: set[bytes] = set()
-        cursor = b"0"
-        while True:
-            cursor, keys = self._redis.call(
-                "SCAN", cursor, "MATCH", self._keys.worker_pattern(), "COUNT", _SCAN_COUNT
-            )
-            found.update(keys)
-            if int(cursor) == 0:
-                break
+        found = self._redis.scan(self._keys.worker_pattern())
         if not found:
             return {}
         keys = sorted(found)
@@ -47,23 +36,3 @@ class Looking(BrokerPart):
             )
         )
         return dict(zip(("waiting", "pending", "retrying", "dead"), figures, strict=True))
-
-    def dead_letters(self, signal: str, group: str, *, count: int) -> list[DeadLetterRecord]:
-        """See :meth:`lback_relay.broker.base.Broker.dead_letters`."""
-        entries = self._redis.call(
-            "XRANGE", self._keys.dead(signal, group), "-", "+", "COUNT", count
-        )
-        records = []
-        for raw_id, values in entries:
-            fields = dict(zip(values[::2], values[1::2], strict=True))
-            entry_id = raw_id.decode()
-            records.append(
-                DeadLetterRecord(
-                    entry_id=entry_id,
-                    encoded=fields.get(b"e", b""),
-                    letter=unpack_dead_letter(fields.get(b"d", b"")),
-                    group=group,
-                    dead_at_ms=int(entry_id.partition("-")[0]),
-                )
-            )
-        return records

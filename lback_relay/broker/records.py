@@ -64,6 +64,12 @@ def unpack_dead_letter(record: bytes) -> DeadLetter:
     )
 
 
+def unpack_origin(record: bytes) -> tuple[str, str]:
+    """Return (source, entry id) of the delivery that became a dead letter; "" where unknown."""
+    fields = _mapping(record)
+    return str(fields.get("source", "")), str(fields.get("entry_id", ""))
+
+
 def pack_figures(figures: Mapping[str, str]) -> bytes:
     """Return a worker's figures as its heartbeat holds them."""
     packed: bytes = msgpack.packb(dict(figures))

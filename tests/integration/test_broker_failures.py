@@ -18,11 +18,22 @@ from support.deliveries import GROUP, SIGNAL, bodies, claim, publish, read
 from support.waiting import wait_until
 
 from lback_relay.broker import Broker, DeadLetter, Retry, Settlement, connect, subscription
+from lback_relay.broker.base import EVENTS, DeadLetterRecord
 from lback_relay.broker.embedded import EmbeddedServer
 from lback_relay.broker.keys import Keys
 from lback_relay.errors import BrokerError, BrokerUnavailable
 
 PASSWORD = "hunter2-hunter2"
+LETTER = DeadLetterRecord(
+    entry_id="1-1",
+    encoded=b"1",
+    letter=DeadLetter(handler="h", reason="attempts", error="E"),
+    signal=SIGNAL,
+    group=GROUP,
+    source=EVENTS,
+    source_id="1-0",
+    dead_at_ms=1,
+)
 CALLS: dict[str, Any] = {
     "ping": lambda broker: broker.ping(),
     "publish": lambda broker: publish(broker, b"1"),
@@ -37,6 +48,11 @@ CALLS: dict[str, Any] = {
     "workers": lambda broker: broker.workers(),
     "backlog": lambda broker: broker.backlog(SIGNAL, GROUP),
     "dead_letters": lambda broker: broker.dead_letters(SIGNAL, GROUP, count=1),
+    "dead_letter_streams": lambda broker: broker.dead_letter_streams(),
+    "find_dead_letters": lambda broker: broker.find_dead_letters(SIGNAL, GROUP, ["1-1"]),
+    "retry_dead_letters": lambda broker: broker.retry_dead_letters(SIGNAL, GROUP, [LETTER]),
+    "drop_dead_letters": lambda broker: broker.drop_dead_letters(SIGNAL, GROUP, ["1-1"]),
+    "now_ms": lambda broker: broker.now_ms(),
     "subscribe": lambda broker: broker.subscribe([SIGNAL]),
 }
 every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
@@ -292,6 +308,10 @@ def test_keys_of_another_kind_are_told(broker: Broker, namespace: str, redis_url
             lambda: broker.leave([SIGNAL], GROUP, "a"),
             lambda: broker.backlog(SIGNAL, GROUP),
             lambda: broker.dead_letters(SIGNAL, GROUP, count=1),
+            lambda: broker.dead_letter_streams(SIGNAL, GROUP),
+            lambda: broker.find_dead_letters(SIGNAL, GROUP, ["1-1"]),
+            lambda: broker.retry_dead_letters(SIGNAL, GROUP, [LETTER]),
+            lambda: broker.drop_dead_letters(SIGNAL, GROUP, ["1-1"]),
         ]
         for call in calls:
             with pytest.raises(BrokerError, match=r"redis://127.*WRONGTYPE") as refused:

@@ -28,6 +28,15 @@ def test_other_names_have_other_keys(signal: str, group: str, signal_2: str, gro
     assert (keys.events(signal) == keys.events(signal_2)) is (signal == signal_2)
 
 
+@given(NAMES, NAMES, NAMES)
+def test_the_way_back_from_a_key_is_found(namespace: str, signal: str, group: str) -> None:
+    """For dead letters: an operator looks for all that there are."""
+    keys = Keys(namespace)
+    assert keys.dead_of(keys.dead(signal, group).encode()) == (signal, group)
+    assert keys.dead_of(keys.redo(signal, group).encode()) is None
+    assert Keys(namespace + "x").dead_of(keys.dead(signal, group).encode()) is None
+
+
 def test_plain_names_stay_as_they_are() -> None:
     """Whoever looks with redis-cli finds what the design says."""
     keys = Keys("lback")

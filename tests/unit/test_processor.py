@@ -203,6 +203,15 @@ def test_bytes_that_are_no_envelope_become_a_raw_dead_letter() -> None:
     assert settlement.delivery.encoded == b"\xc1"
 
 
+def test_a_retry_that_can_not_be_read_keeps_whose_it_is() -> None:
+    """So that a retry of the dead letter runs that handler alone."""
+    processor, _ = a_processor(first, second)
+    run = processor.begin(a_delivery(b"\xc1", attempts={"second": 2}))
+    assert not processor.open(run)
+    (letter,) = run.settlement().dead_letters
+    assert (letter.handler, letter.reason, letter.attempts) == ("second", "malformed", 2)
+
+
 def test_an_entry_without_a_body_is_acknowledged(caplog: pytest.LogCaptureFixture) -> None:
     """There is nothing to run or to keep, which is worth a line."""
     processor, _ = a_processor(first)

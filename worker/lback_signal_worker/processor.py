@@ -279,7 +279,7 @@ class Processor:
 
     def _malformed(self, run: Run, error: EnvelopeError) -> None:
         extra = {"relay_signal": run.signal}
-        run.handlers = ()
+        handlers, run.handlers = run.handlers, ()
         if run.delivery is None:
             logger.error("a broadcast of %s can't be read: %s", run.signal, error, extra=extra)
             return
@@ -287,8 +287,16 @@ class Processor:
             "an envelope of %s can't be read, now a dead letter (malformed): %s",
             run.signal, error, extra=extra,
         )  # fmt: skip
-        letter = DeadLetter(handler="", reason="malformed", error=_described(error))
-        _add_dead_letter(run, letter)
+        # Of a retry it stays known whose it is: what has succeeded must not run again.
+        made = run.delivery.attempts
+        for name in [handler.name for handler in handlers] if made else [""]:
+            letter = DeadLetter(
+                handler=name,
+                reason="malformed",
+                error=_described(error),
+                attempts=made.get(name, 0),
+            )
+            _add_dead_letter(run, letter)
 
     def _defer_missing(self, run: Run, attempts: Mapping[str, int]) -> None:
         present = {handler.name for handler in run.handlers}
