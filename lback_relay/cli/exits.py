@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+EXIT_INCOMPLETE: Final = 1
+"""Something that was asked for could not be done; stderr says what."""
 EXIT_CONFIG: Final = 2
 """Wrong usage or config."""
 EXIT_BROKER: Final = 4
