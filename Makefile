@@ -9,7 +9,7 @@ SOURCES := lback_relay tests $(if $(wildcard worker/lback_signal_worker/*.py),wo
 MIN_COVERAGE := 90
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test pythons faults demo demo-check lint types format coverage clean
+.PHONY: help setup test pythons faults soak demo demo-check lint types format coverage clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -50,9 +50,20 @@ coverage: $(READY) ## report the branch coverage of the last whole test run, at 
 		fi; \
 	done
 
-faults: $(READY) ## run the fault suite, about ten minutes; figures in build/faults.json
+# SEED repeats a run, SERVER chooses redis, redis-6.2 or valkey.
+SEED ?=
+SERVER ?= redis
+FAULTS := $(BIN)/python -m pytest tests/faults --faults-server $(SERVER) $(if $(SEED),--faults-seed $(SEED))
+
+faults: $(READY) ## run the fault suite, about ten minutes; SEED=n, SERVER=redis-6.2 or valkey; figures in build/faults.json
 	@mkdir -p build
-	$(BIN)/python -m pytest tests/faults -m faults --faults-json build/faults.json $(ARGS)
+	$(FAULTS) -m faults --faults-json build/faults.json $(ARGS)
+
+MINUTES ?= 1
+RATE ?= 150
+
+soak: $(READY) ## run load with random faults for MINUTES=n, then check all that is promised; SEED=n repeats
+	PYTHONPATH=tests:worker:. $(BIN)/python -m soak --minutes $(MINUTES) --rate $(RATE) --server $(SERVER) $(if $(SEED),--seed $(SEED))
 
 demo: $(READY) ## register users with and without the relay and compare
 	$(BIN)/lback-relay demo $(ARGS)

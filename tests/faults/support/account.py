@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from faults.support.ledger import Ledger
@@ -71,14 +72,25 @@ class Shelf:
         entries = self._client.xrange(self._keys.dead(self._signal, self._group))
         return [(fields[b"e"], unpack_dead_letter(fields[b"d"])) for _, fields in entries]
 
-    def pending(self, consumer: str = "") -> dict[str, int]:
-        """Return entry id to delivery count of what is pending in the signal's stream.
+    def in_hand(self, consumer: str = "") -> int:
+        """Return how many entries are pending, due retries among them.
 
         Args:
             consumer: only of those whose names hold this.
         """
+        redo = self._keys.redo(self._signal, self._group)
+        retries = self.pending(consumer, redo) if self._client.exists(redo) else {}
+        return len(self.pending(consumer)) + len(retries)
+
+    def pending(self, consumer: str = "", stream: str | None = None) -> dict[str, int]:
+        """Return entry id to delivery count of what is pending in a stream.
+
+        Args:
+            consumer: only of those whose names hold this.
+            stream: its key; None: the signal's own.
+        """
         found: dict[str, int] = {}
-        stream, start = self._keys.events(self._signal), "-"
+        stream, start = stream or self._keys.events(self._signal), "-"
         while True:
             page = self._client.xpending_range(stream, self._group, start, "+", 1000)
             for entry in page:
@@ -148,3 +160,9 @@ def repeated(keys: Iterable[str | None]) -> list[str | None]:
     """Return the first few that occur more than once."""
     seen: set[str | None] = set()
     return list(islice((key for key in keys if key in seen or seen.add(key)), 5))  # type: ignore[func-returns-value]
+
+
+def logs_with(folder: Path, text: str) -> list[str]:
+    """Return the names of the logs that hold a text: a secret, or a payload's value."""
+    sought = text.encode()
+    return [path.name for path in sorted(folder.rglob("*.log")) if sought in path.read_bytes()]

@@ -8,16 +8,19 @@ name to behaviour, a mapping of any of:
 - ``fail``: raise in the attempts up to this one; ``fail_in``: raise in the process with this pid;
 - ``exit``, ``segfault``: kill the process.
 
+A handler whose options hold ``async`` is an async one; it sleeps on its loop.
+
 With ``quiet`` in the payload a handler does nothing, not even write into the ledger.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from faults.support.ledger import FINISHED, STARTED, Ledger
@@ -63,12 +66,32 @@ def make_handler(name: str, ledger: Ledger) -> Callable[..., None]:
     return handler
 
 
+def make_async_handler(name: str, ledger: Ledger) -> Callable[..., Coroutine[Any, Any, None]]:
+    """Return an async handler that writes into the ledger, and can sleep or fail."""
+
+    async def handler(
+        sender: Any,
+        context: HandlerContext,
+        item: str,
+        plan: Mapping[str, Mapping[str, Any]] | None = None,
+        **others: Any,
+    ) -> None:
+        behaviour = dict((plan or {}).get(name, {}))
+        ledger.note(STARTED, item, name, context.attempt)
+        await asyncio.sleep(behaviour.pop("sleep_s", 0))
+        behave(behaviour, context.attempt)
+        ledger.note(FINISHED, item, name, context.attempt)
+
+    return handler
+
+
 def register(environment: Mapping[str, str]) -> None:
     """Connect what the environment names."""
     ledger = Ledger(environment["FAULTS_LEDGER"])
     for signal, handlers in json.loads(environment["FAULTS_HANDLERS"]).items():
         for name, options in handlers.items():
-            remote_dispatcher.connect(signal, make_handler(name, ledger), name=name, **options)
+            make = make_async_handler if options.pop("async", False) else make_handler
+            remote_dispatcher.connect(signal, make(name, ledger), name=name, **options)
 
 
 if "FAULTS_HANDLERS" in os.environ:

@@ -59,13 +59,18 @@ class Ledger:
 
     def lines(self) -> list[Line]:
         """Return all lines so far."""
-        size = os.fstat(self._file).st_size
-        if size > self._read_to:
-            block = os.pread(self._file, size - self._read_to, self._read_to)
-            whole = block[: block.rfind(b"\n") + 1]
-            self._read_to += len(whole)
-            self._lines += [Line(*json.loads(text)) for text in whole.splitlines()]
+        self._lines += self.fresh()
         return self._lines
+
+    def fresh(self) -> list[Line]:
+        """Return the lines since the last look, and keep none of them."""
+        size = os.fstat(self._file).st_size
+        if size <= self._read_to:
+            return []
+        block = os.pread(self._file, size - self._read_to, self._read_to)
+        whole = block[: block.rfind(b"\n") + 1]
+        self._read_to += len(whole)
+        return [Line(*json.loads(text)) for text in whole.splitlines()]
 
     def of(self, what: str, *, key: str | None = None, handler: str | None = None) -> list[Line]:
         """Return the lines of one kind, for one envelope or handler if given."""

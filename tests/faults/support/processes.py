@@ -26,6 +26,9 @@ from lback_relay.broker.guarded import GuardedProcess
 ROOT: Final = Path(__file__).resolve().parents[3]
 PYTHON_PATH: Final = os.pathsep.join(str(ROOT / name) for name in ("tests", "worker", "."))
 
+SECRET: Final = "planted-secret-c0ffee"
+"""The servers' password, and a payload's; no log may hold it."""
+
 
 def free_port() -> int:
     """Return a port of 127.0.0.1 that nobody listens on."""
@@ -35,6 +38,11 @@ def free_port() -> int:
     return port
 
 
+def url_of(port: int) -> str:
+    """Return the URL of a row's server, or of a proxy before it."""
+    return f"redis://:{SECRET}@127.0.0.1:{port}/0"
+
+
 class RedisServer:
     """A real server on a port that stays the same from one start to the next.
 
@@ -42,17 +50,21 @@ class RedisServer:
         binary: the executable.
         folder: where it keeps its data.
         options: as on its command line.
+
+    Attributes:
+        port: on 127.0.0.1.
+        url: with its password, which is planted there to be looked for in logs.
     """
 
     def __init__(self, binary: str, folder: Path, options: Sequence[str] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.url = url_of(self.port)
         self.client: redis.Redis = redis.Redis.from_url(self.url, socket_timeout=60.0)
         self._folder = folder
         self._command = [
             binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder),
-            "--save", "", "--loglevel", "warning", *options,
+            "--requirepass", SECRET, "--save", "", "--loglevel", "warning", *options,
         ]  # fmt: skip
         self._process: GuardedProcess | None = None
         self._pid = 0

@@ -15,6 +15,7 @@ from random import Random
 from typing import Final
 
 from faults.support.commands import Command, CommandReader
+from faults.support.processes import url_of
 
 from lback_relay.broker.scripts import PUBLISH, in_full
 
@@ -157,7 +158,7 @@ class Proxy:
         self._open.set()
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
-        self.url = f"redis://127.0.0.1:{port}/0"
+        self.url = url_of(port)
 
     async def _stop(self) -> None:
         assert self._server is not None

@@ -14,9 +14,9 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from faults.support.account import Account, Shelf, repeated, take_account
+from faults.support.account import Account, Shelf, logs_with, repeated, take_account
 from faults.support.ledger import FINISHED, PUBLISHED, Ledger
-from faults.support.processes import Process, RedisServer
+from faults.support.processes import SECRET, Process, RedisServer
 from faults.support.proxy import Proxy
 from faults.support.rows import Figures
 from support.waiting import wait_until
@@ -31,7 +31,7 @@ GROUP: Final = "mailers"
 NAMESPACE: Final = "faults"
 LEASE_S: Final = 3.0
 HANDLER: Final = "first"
-_WITNESS: Final = "witness"
+WITNESS: Final = "witness"
 
 Plan = Mapping[str, Mapping[str, Any]]
 
@@ -82,7 +82,7 @@ class Scene:
         server.start()
         self._server = server
         if witness:
-            server.client.xgroup_create(self.keys.events(SIGNAL), _WITNESS, "0", mkstream=True)
+            server.client.xgroup_create(self.keys.events(SIGNAL), WITNESS, "0", mkstream=True)
         return server
 
     def proxy(self) -> Proxy:
@@ -169,7 +169,8 @@ class Scene:
             with self._lock:
                 self._numbers += 1
                 key = f"item-{self._numbers}"
-            assert relay.relay(SIGNAL, "sender", {"item": key, "plan": dict(plan or {}), **values})
+            payload = {"item": key, "plan": dict(plan or {}), "password": SECRET, **values}
+            assert relay.relay(SIGNAL, "sender", payload)
             self.ledger.note(PUBLISHED, key)
             keys.append(key)
         return keys
@@ -253,6 +254,7 @@ class Scene:
         self.figures.lost = len(account.lost)
         assert not account.lost, f"{len(account.lost)} lost: {sorted(account.lost)[:5]}"
         assert account.duplicates <= duplicates
+        assert not logs_with(self.folder, SECRET), "a log tells a secret"
         if stream:
             keys = self.shelf.stream_keys()
             assert not repeated(keys)
