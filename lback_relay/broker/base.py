@@ -138,6 +138,19 @@ class DeadLetterStream(NamedTuple):
     last_id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """How a broker is set up: sentences that name what is wrong, and the remedy.
+
+    Attributes:
+        problems: for which the relay can't keep its promises, or can't work at all.
+        warnings: what else endangers them, or could not be seen.
+    """
+
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
 class Subscription(Protocol):
     """A live subscription to the broadcasts of some signals. One thread gets, any may close."""
 
@@ -156,6 +169,16 @@ class Broker(Protocol):
 
     def ping(self) -> None:
         """Raise BrokerUnavailable, or BrokerError when it refuses us (password, rights)."""
+
+    def inspect(self, *, persistence: bool) -> Inspection:
+        """Look at how the broker is set up: its version, its eviction, its persistence.
+
+        Args:
+            persistence: whether to look at that too; a broker for development needs none.
+
+        Raises:
+            BrokerUnavailable: it does not answer.
+        """
 
     def close(self) -> None:
         """Close all connections. The broker can be used again afterwards; it then reconnects."""
@@ -245,8 +268,26 @@ class Broker(Protocol):
         Raises: BrokerError at the broker's maxmemory: what was not moved stays scheduled.
         """
 
-    def trim(self, signals: Sequence[str]) -> int:
-        """Drop the entries that every group has settled. Returns how many."""
+    def trim(
+        self, signals: Sequence[str], group: str = "", *, group_ttl_s: float | None = None
+    ) -> int:
+        """Drop the entries that every group has settled. Returns how many.
+
+        Args:
+            signals: whose entries.
+            group: whose worker asks; the group is noted as seen. "" is nobody's.
+            group_ttl_s: a group that was not seen for so long by the broker's clock does not count
+                any more. What is dropped although such a group has not settled it is lost to that
+                group; a warning names both. Time in which nobody asked is nobody's absence.
+                None: every group counts.
+        """
+
+    def reap(self, signals: Sequence[str], group: str, *, idle_s: float) -> int:
+        """Remove consumers whose workers are gone. Returns how many, counted by stream.
+
+        Gone: nothing pending, silent for ``idle_s``, and without a heartbeat. One that lives all
+        the same is not harmed: its next read makes it again. One call removes some thousands.
+        """
 
     def leave(self, signals: Sequence[str], group: str, consumer: str) -> bool:
         """Remove the consumer where nothing of its own is pending. Returns whether all is gone."""

@@ -63,6 +63,10 @@ class Keys:
         signal, group = map(unescape, parts.groups())
         return (signal, group) if self.dead(signal, group).encode() == key else None
 
+    def seen(self, signal: str) -> str:
+        """Sorted set of the groups of a signal, scored by when they were last seen (ms)."""
+        return f"{self._signal(signal)}:seen"
+
     def producer(self, signal: str, producer_id: str) -> str:
         """Last sequence number accepted from one producer for one signal."""
         return f"{self._signal(signal)}:producer:{escape(producer_id)}"

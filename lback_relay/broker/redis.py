@@ -1,8 +1,8 @@
 """The broker on Redis (6.2 and newer) and Valkey (7.2 and newer), by one code path.
 
 Each role is a module of its own: ``publishing``, ``reading``, ``settling``, ``keeping``,
-``looking``, ``dead``, ``subscription``; ``connections`` carries their calls, ``scripts/*.lua`` are
-the steps that must be one, ``keys`` and ``records`` say what lies where.
+``looking``, ``dead``, ``inspection``, ``subscription``; ``connections`` carries their calls,
+``scripts/*.lua`` are the steps that must be one, ``keys`` and ``records`` say what lies where.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 from lback_relay.broker.base import Subscription
 from lback_relay.broker.connections import Connections
 from lback_relay.broker.dead import DeadLetters
+from lback_relay.broker.inspection import Inspecting
 from lback_relay.broker.keeping import Keeping
 from lback_relay.broker.keys import Keys
 from lback_relay.broker.looking import Looking
@@ -22,7 +23,7 @@ from lback_relay.broker.settling import Settling
 from lback_relay.broker.subscription import RedisSubscription
 
 
-class RedisBroker(Publishing, Reading, Settling, Keeping, Looking, DeadLetters):
+class RedisBroker(Publishing, Reading, Settling, Keeping, Looking, DeadLetters, Inspecting):
     """See :class:`lback_relay.broker.base.Broker`. Opens nothing before its first call.
 
     Args:

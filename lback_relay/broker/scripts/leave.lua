@@ -1,6 +1,11 @@
--- Remove the consumer if nothing of its own is pending: XGROUP DELCONSUMER destroys pending entries,
--- so that the check and the removal are one step. KEYS: stream. ARGV: group, consumer. Returns 1 when
--- it is gone.
-if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) > 0 then return 0 end
-redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
-return 1
+-- Remove the consumers that have nothing pending: XGROUP DELCONSUMER destroys pending entries, so that
+-- the check and the removal are one step. KEYS: stream. ARGV: group, consumers. Returns how many are
+-- gone, those included that were not there.
+local gone = 0
+for index = 2, #ARGV do
+  if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[index]) == 0 then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[index])
+    gone = gone + 1
+  end
+end
+return gone
