@@ -177,7 +177,7 @@ class Broker(Protocol):
             persistence: whether to look at that too; a broker for development needs none.
 
         Raises:
-            BrokerUnavailable: it does not answer.
+            BrokerUnavailable, BrokerError: as :meth:`ping`.
         """
 
     def close(self) -> None:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+import redis
+
 from lback_relay.broker.base import Inspection
 from lback_relay.broker.part import BrokerPart
 from lback_relay.errors import BrokerError, BrokerUnavailable
@@ -27,10 +29,10 @@ class Inspecting(BrokerPart):
             return Inspection()
         try:
             info: dict[str, Any] = self._redis.call("INFO")
-        except BrokerUnavailable:
-            raise
         except BrokerError as error:
-            return Inspection(warnings=self._named(_unseen(str(error))))
+            if _refuses_us(error):
+                raise
+            return Inspection(warnings=self._named(_unseen(error)))
         forgets = None
         if persistence and not info.get("aof_enabled"):
             forgets = _without_log(snapshots=self._snapshots())
@@ -43,9 +45,9 @@ class Inspecting(BrokerPart):
         """Tell whether it saves snapshots by itself; None where that can't be seen."""
         try:
             setting: list[bytes] = self._redis.call("CONFIG", "GET", "save")
-        except BrokerUnavailable:
-            raise
-        except BrokerError:
+        except BrokerError as error:
+            if _refuses_us(error):
+                raise
             return None
         return bool(setting[1]) if setting else None
 
@@ -53,10 +55,18 @@ class Inspecting(BrokerPart):
         return tuple(f"broker {self._redis.place} {sentence}" for sentence in said if sentence)
 
 
-def _unseen(error: str) -> str:
-    why = "this user may not ask; allow +info in the user's ACL"
-    if _UNKNOWN_COMMAND in error:
-        why = "it has no INFO, as imitations for tests and development have none"
+def _refuses_us(error: BrokerError) -> bool:
+    """Tell whether it is no refusal of this question: the broker is away, or does not know us."""
+    unknown = isinstance(error.__cause__, redis.AuthenticationError)
+    return unknown or isinstance(error, BrokerUnavailable)
+
+
+def _unseen(error: BrokerError) -> str:
+    why = "it has no INFO, as imitations for tests and development have none"
+    if isinstance(error.__cause__, redis.exceptions.NoPermissionError):
+        why = "this user may not ask; allow +info in the user's ACL"
+    elif _UNKNOWN_COMMAND not in str(error):
+        why = str(error)
     return f"does not show its version, eviction and persistence: {why}"
 
 

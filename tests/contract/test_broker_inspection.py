@@ -155,11 +155,25 @@ def test_an_old_version_is_a_problem(
     assert found.warnings == ()
 
 
-def test_an_imitation_has_no_info(told: dict[tuple[str, ...], Any]) -> None:
-    """That is said plainly."""
-    told["INFO",] = redis.ResponseError("unknown command 'INFO', with args beginning with: ")
-    (warning,) = connect("redis://h/0").inspect(persistence=True).warnings
-    assert warning.endswith("it has no INFO, as imitations for tests and development have none")
+@pytest.mark.parametrize(
+    ("refusal", "why"),
+    [
+        (
+            "unknown command 'INFO', with args beginning with: ",
+            "it has no INFO, as imitations for tests and development have none",
+        ),
+        ("not available for this plan", "broker redis://h/0 refuses: not available for this plan"),
+    ],
+)
+def test_a_broker_without_info_is_used_unseen(
+    refusal: str, why: str, told: dict[tuple[str, ...], Any]
+) -> None:
+    """That is said plainly, with the reason."""
+    told["INFO",] = redis.ResponseError(refusal)
+    found = connect("redis://h/0").inspect(persistence=True)
+    assert found.problems == ()
+    (warning,) = found.warnings
+    assert warning.endswith(f"does not show its version, eviction and persistence: {why}")
 
 
 def test_a_setting_that_a_server_does_not_know_is_not_seen(
@@ -179,6 +193,6 @@ def test_silence_is_silence(asked: tuple[str, ...], told: dict[tuple[str, ...], 
     told[asked] = redis.ConnectionError("away")
     with pytest.raises(BrokerUnavailable):
         connect("redis://h/0").inspect(persistence=True)
-    told[asked] = redis.exceptions.BusyLoadingError("LOADING")
-    with pytest.raises(BrokerError):
+    told[asked] = redis.exceptions.AuthenticationError("WRONGPASS")
+    with pytest.raises(BrokerError, match="refuses user or password"):
         connect("redis://h/0").inspect(persistence=True)
