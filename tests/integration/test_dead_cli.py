@@ -17,7 +17,10 @@ import pytest
 from support.brokers import raw_client
 from support.deliveries import publish, read
 from support.runs import an_envelope
+from support.waiting import wait_until
+from support.workers import StartWorker, remote, settled, start_worker
 
+from lback_relay import HandlerContext
 from lback_relay.broker import Broker, DeadLetter, Settlement
 from lback_relay.broker.dead import DeadLetters
 from lback_relay.broker.keys import Keys
@@ -25,6 +28,9 @@ from lback_relay.cli import main
 from lback_relay.cli.dead_selection import PAGE
 from lback_relay.codec import encode
 from lback_relay.errors import BrokerUnavailable
+from lback_relay.remote import RemoteDispatcher
+
+__all__ = ["remote", "start_worker"]
 
 ROOT = Path(__file__).parents[2]
 SIGNAL, GROUP = "user_registered", "mailers"
@@ -199,6 +205,28 @@ def test_retried_letters_go_to_the_handler_that_failed(run: Run, broker: Broker)
     )
     assert redone(broker) == [["welcome"], ["welcome"]]
     assert ids(broker) == kept
+
+
+def test_a_worker_runs_the_handlers_that_a_letter_is_of(
+    run: Run, broker: Broker, start_worker: StartWorker, remote: RemoteDispatcher
+) -> None:
+    """All when none was reached, and the envelope can be read now; one where it is known."""
+    seen: list[tuple[str, int, int]] = []
+
+    @remote.receiver(SIGNAL, name="first")
+    def first(sender: object, number: int, context: HandlerContext, **kwargs: object) -> None:
+        seen.append(("first", number, context.attempt))
+
+    @remote.receiver(SIGNAL, name="second")
+    def second(sender: object, number: int, context: HandlerContext, **kwargs: object) -> None:
+        seen.append(("second", number, context.attempt))
+
+    die(broker, {"number": 1}, handler="", reason="malformed")
+    die(broker, {"number": 2}, handler="second", reason="crashed")
+    start_worker(remote)
+    assert "retried 2 dead letters" in run("retry", "--all").output
+    wait_until(lambda: len(seen) >= 3 and settled(broker), 60, "the retried letters")
+    assert sorted(seen) == [("first", 1, 1), ("second", 1, 1), ("second", 2, 1)]
 
 
 def test_letters_are_chosen_by_id(run: Run, broker: Broker) -> None:
