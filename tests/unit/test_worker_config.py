@@ -39,6 +39,12 @@ def test_every_problem_is_named_at_once() -> None:
     assert fields == ["group", "concurrency", "lease_s", "max_crashes", "health_file"]
 
 
+def test_consumers_are_removed_after_ten_leases_and_an_hour_at_most() -> None:
+    """What they had in hand was claimed long before."""
+    assert WorkerConfig(lease_s=3).reap_after_s == 30
+    assert WorkerConfig(lease_s=86_400).reap_after_s == 3600
+
+
 @pytest.mark.parametrize("group", ["", "  ", "a\nb", "x" * 101])
 def test_a_group_needs_a_name(group: str) -> None:
     """That can be printed."""

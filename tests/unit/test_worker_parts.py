@@ -73,9 +73,13 @@ class FakeBroker:
     def heartbeat(self, *_: Any, ttl_s: float) -> None:
         self._called("heartbeat", ttl_s)
 
-    def trim(self, signals: Sequence[str]) -> int:
-        self._called("trim")
+    def trim(self, signals: Sequence[str], group: str, *, group_ttl_s: float) -> int:
+        self._called("trim", (group, group_ttl_s))
         return 0
+
+    def reap(self, signals: Sequence[str], group: str, *, idle_s: float) -> int:
+        self._called("reap", (group, idle_s))
+        return 2
 
     def ensure_groups(self, *_: Any) -> None:
         self._called("ensure_groups")
@@ -303,7 +307,8 @@ def test_a_renewal_that_fails_is_tried_again_soon(broker: FakeBroker) -> None:
 
 def a_keeper(broker: FakeBroker, *signals: str) -> Keeper:
     """Return a keeper of these signals."""
-    return Keeper(as_broker(broker), signals, "g", "w", figures=dict, link=Link(), random=half)
+    config = WorkerConfig(group="g")
+    return Keeper(as_broker(broker), signals, config, "w", figures=dict, link=Link(), random=half)
 
 
 def test_a_retry_is_promoted_when_it_is_due(broker: FakeBroker) -> None:
@@ -318,6 +323,38 @@ def test_a_retry_is_promoted_when_it_is_due(broker: FakeBroker) -> None:
     keeper.stop()
     thread.join(60)
     assert broker.of("heartbeat") == [30.0]
+
+
+def test_a_keeper_looks_for_dead_consumers_soon_and_trims_for_its_group(
+    broker: FakeBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And then not for some leases; the log says what was removed."""
+    monkeypatch.setattr("lback_signal_worker.keeper.REAP_FIRST_S", 0.0)
+    monkeypatch.setattr("lback_signal_worker.keeper.TRIM_EVERY_S", 0.0)
+    keeper = a_keeper(broker, SIGNAL)
+    with caplog.at_level(logging.INFO):
+        keeper.turn()
+        keeper.turn()
+    assert broker.of("reap") == [("g", 600.0)]
+    assert broker.of("trim") == [("g", 604_800.0)] * 2
+    assert "removed 2 consumers of workers that are gone" in caplog.text
+
+
+def test_what_a_keeper_could_not_do_is_named(
+    broker: FakeBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A right that the user lacks holds up nothing else, and is not asked for again at once."""
+    monkeypatch.setattr("lback_signal_worker.keeper.REAP_FIRST_S", 0.0)
+    broker.fails["reap"] = [BrokerError("forbidden"), BrokerError("forbidden")]
+    broker.next_due_s = 0.0
+    keeper = a_keeper(broker, SIGNAL)
+    thread = threading.Thread(target=keeper.run)
+    thread.start()
+    wait_until(lambda: len(broker.of("promote")) >= 3, what="what goes on")
+    keeper.stop()
+    thread.join(60)
+    assert len(broker.of("reap")) == 1
+    assert "while looking for consumers that are gone, trying again: forbidden" in caplog.text
 
 
 def test_a_timer_that_fails_does_not_end_the_clockwork(

@@ -121,6 +121,15 @@ def _variable(option: str) -> dict[str, Any]:
     **_variable("STOP_GRACE_S"),
 )
 @click.option(
+    "--group-ttl-s",
+    type=float,
+    default=_DEFAULTS.group_ttl_s,
+    show_default=True,
+    metavar="S",
+    help="A group whose workers are away for so long loses what is sent meanwhile.",
+    **_variable("GROUP_TTL_S"),
+)
+@click.option(
     "--health-file",
     metavar="PATH",
     help="Touch this file after each successful poll.",

@@ -18,6 +18,9 @@ DEFAULT_GROUP: Final = "workers"
 RENEWALS_PER_LEASE: Final = 3
 """A lease is renewed when a third of it is over: two renewals may fail before it is lost."""
 
+LEASES_UNTIL_REAPED: Final = 10
+LONGEST_UNTIL_REAPED_S: Final = 3600.0
+
 
 def _group(value: object) -> tuple[object, list[str]]:
     if not isinstance(value, str):
@@ -49,6 +52,8 @@ class WorkerConfig:
         stop_grace_s: after how long the container's runtime kills a stopping worker.
         max_crashes: an entry that was in hand when that many workers died is a dead letter.
         block_s: longest wait of one read.
+        group_ttl_s: a group that was not seen for so long holds up no trimming any more; what is
+            trimmed then is lost to it.
         health_file: is touched after each successful poll.
         processes: how many workers one command runs, each a process of its own.
         hung_s: a worker of several that makes no progress for so long is replaced.
@@ -70,6 +75,7 @@ class WorkerConfig:
         default=3, metadata={"check": integer(SUSPECT_DELIVERIES, 1000, "crashes")}
     )
     block_s: float = field(default=5.0, metadata={"check": number(0.01, 60, "s")})
+    group_ttl_s: float = field(default=604_800.0, metadata={"check": number(60, 315_360_000, "s")})
     health_file: str | None = field(default=None, metadata={"check": _path})
     processes: int = field(default=1, metadata={"check": integer(1, 1000, "processes")})
     # Longer than the longest silence of a worker that is well: a blocking read and its timeout.
@@ -96,6 +102,15 @@ class WorkerConfig:
             )
         if problems:
             raise ConfigError(problems, source="worker")
+
+    @property
+    def reap_after_s(self) -> float:
+        """For how long a consumer without anything pending is silent before it is removed.
+
+        What it had in hand, if its worker died, was claimed long before. A long lease is no reason
+        to wait for days.
+        """
+        return min(LEASES_UNTIL_REAPED * self.lease_s, LONGEST_UNTIL_REAPED_S)
 
     @property
     def recycles(self) -> bool:

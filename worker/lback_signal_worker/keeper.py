@@ -1,10 +1,11 @@
-"""The clockwork beside reading: due retries, the heartbeat, trimming.
+"""The clockwork beside reading: due retries, the heartbeat, trimming, reaping.
 
 A retry that is due is moved to the group's redo stream, which wakes whoever blocks in a read. Every
 worker of a group does so, when the earliest one is due by the broker's clock, and every
 ``PROMOTE_MAX_S`` (longer with many signals) at the latest, because another worker may have
-scheduled one and died. A call that fails is made again later; nothing here is urgent enough for
-more. Durations are seconds.
+scheduled one and died. Consumers of crashed workers, which could not leave the group, are reaped
+soon after the start, when a deploy or a crash may have left some, and now and then. A call that
+fails is made again later; nothing here is urgent enough for more. Durations are seconds.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Final
 
 from lback_relay.broker.base import Broker
 from lback_relay.errors import BrokerError
+from lback_signal_worker.config import WorkerConfig
 from lback_signal_worker.link import Backoff, Link
 
 logger = logging.getLogger(__name__)
@@ -27,6 +29,7 @@ PROMOTE_PER_SIGNAL_S: Final = 2.5
 HEARTBEAT_EVERY_S: Final = 10.0
 HEARTBEAT_TTL_S: Final = 30.0
 TRIM_EVERY_S: Final = 30.0
+REAP_FIRST_S: Final = 10.0
 
 
 class Keeper:
@@ -35,8 +38,8 @@ class Keeper:
     Args:
         broker: of this thread's calls.
         signals: the signals whose queue deliveries this worker takes.
-        group: the worker's group.
-        worker_id: the worker's id in its heartbeat.
+        config: of the worker.
+        worker_id: the worker's id in its heartbeat, and its consumer's name.
         figures: returns what the heartbeat says.
         link: the way to the broker.
         random: spreads the workers.
@@ -46,7 +49,7 @@ class Keeper:
         self,
         broker: Broker,
         signals: Sequence[str],
-        group: str,
+        config: WorkerConfig,
         worker_id: str,
         *,
         figures: Callable[[], Mapping[str, str]],
@@ -55,7 +58,8 @@ class Keeper:
     ) -> None:
         self._broker = broker
         self._signals = signals
-        self._group = group
+        self._config = config
+        self._group = config.group
         self._worker_id = worker_id
         self._figures = figures
         self._link = link
@@ -68,6 +72,8 @@ class Keeper:
         now = monotonic()
         self._promote_at = self._heartbeat_at = now
         self._trim_at = now + TRIM_EVERY_S * random()
+        self._reap_at = now + REAP_FIRST_S * random()
+        self._doing = ""
 
     def retry_in(self, delay_s: float) -> None:
         """Note that a retry will be due in ``delay_s``."""
@@ -84,7 +90,7 @@ class Keeper:
             try:
                 self.turn()
             except BrokerError as error:
-                self._link.failed("moving due retries", error)
+                self._link.failed(self._doing, error)
                 self._woken.wait(self._backoff.next_s())
             except Exception:
                 logger.exception("a timer failed; going on")
@@ -101,30 +107,46 @@ class Keeper:
             BrokerError: it is due still.
         """
         if self._signals and monotonic() >= self._promote_at:
-            with self._lock:  # what is noted from here on comes on top
-                self._promote_at = float("inf")
-            next_s: float | None = 0.0
-            try:
-                next_s = self._broker.promote(self._signals, self._group)
-            finally:
-                longest_s = self._promote_max_s
-                wait_s = longest_s if next_s is None else min(next_s, longest_s)
-                with self._lock:
-                    self._promote_at = min(self._promote_at, monotonic() + wait_s)
-            self._link.worked()
+            self._doing = "moving due retries"
+            self._promote()
         if monotonic() >= self._heartbeat_at:
+            self._doing = "saying that the worker lives"
             self._broker.heartbeat(self._worker_id, self._figures(), ttl_s=HEARTBEAT_TTL_S)
             self._heartbeat_at = monotonic() + HEARTBEAT_EVERY_S
         if self._signals and monotonic() >= self._trim_at:
-            self._trim_at = monotonic() + TRIM_EVERY_S * (0.75 + 0.5 * self._random())
-            self._broker.trim(self._signals)
+            self._doing = "trimming"
+            self._trim_at = monotonic() + self._about(TRIM_EVERY_S)
+            self._broker.trim(self._signals, self._group, group_ttl_s=self._config.group_ttl_s)
+        if self._signals and monotonic() >= self._reap_at:
+            self._doing = "looking for consumers that are gone"
+            self._reap_at = monotonic() + self._about(self._config.reap_after_s / 2)
+            reaped = self._broker.reap(self._signals, self._group, idle_s=self._config.reap_after_s)
+            if reaped:
+                logger.info("removed %d consumers of workers that are gone", reaped)
 
     def stop(self) -> None:
         """End :meth:`run`."""
         self._stopped = True
         self._woken.set()
 
+    def _promote(self) -> None:
+        with self._lock:  # what is noted from here on comes on top
+            self._promote_at = float("inf")
+        next_s: float | None = 0.0
+        try:
+            next_s = self._broker.promote(self._signals, self._group)
+        finally:
+            longest_s = self._promote_max_s
+            wait_s = longest_s if next_s is None else min(next_s, longest_s)
+            with self._lock:
+                self._promote_at = min(self._promote_at, monotonic() + wait_s)
+        self._link.worked()
+
+    def _about(self, seconds: float) -> float:
+        """Return roughly so long, so that workers spread."""
+        return seconds * (0.75 + 0.5 * self._random())
+
     def _next_at(self) -> float:
         if not self._signals:
             return self._heartbeat_at
-        return min(self._promote_at, self._heartbeat_at, self._trim_at)
+        return min(self._promote_at, self._heartbeat_at, self._trim_at, self._reap_at)

@@ -7,7 +7,7 @@
 | slots, loop, watch (``executor.py``) | run handlers | everything has ended |
 | settling (``settler.py``) | writes outcomes | all outcomes are written |
 | leases (``leases.py``) | renews | after settling |
-| keeper (``keeper.py``) | due retries, heartbeat, trimming | the drain begins |
+| keeper (``keeper.py``) | due retries, heartbeat, trimming, reaping | the drain begins |
 
 The drain: stop reading; give back at once what has not begun; wait for what runs, up to
 ``drain_timeout_s``; settle; leave the group. What still runs then stays pending, its lease ends,
@@ -95,7 +95,7 @@ class Worker:
         self._keeper = Keeper(
             self._broker,
             self.signals,
-            config.group,
+            config,
             self.consumer_name,
             figures=self.figures,
             link=link,
