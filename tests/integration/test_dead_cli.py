@@ -336,13 +336,6 @@ def test_without_a_project_a_url_is_enough(
     assert run("list").output.startswith("1 dead letter\n")
 
 
-def test_an_embedded_folder_holds_letters_of_others(run: Run, tmp_path: Path) -> None:
-    """Its server is shared, and keeps them."""
-    assert (
-        run("list", "--url", f"embedded://{tmp_path}/data").output == "there are no dead letters\n"
-    )
-
-
 def test_a_broker_that_does_not_answer_has_its_exit_code(run: Run) -> None:
     """Without a password in the sentence."""
     done = run("list", LBACK_RELAY_URL="redis://:hunter2@127.0.0.1:1/0")
@@ -494,3 +487,11 @@ def test_where_all_is_refused_nothing_is_asked(
     done = terminal("", "retry", "--all")
     assert (done.returncode, done.stdout) == (1, "")
     assert "which stays" in done.stderr
+
+
+def test_an_embedded_folder_holds_letters_of_others(
+    terminal: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """Its server is shared, and keeps them."""
+    done = terminal("", "list", "--url", f"embedded://{tmp_path}/data")
+    assert (done.returncode, done.stdout) == (0, "there are no dead letters\n"), done.stderr
