@@ -44,6 +44,13 @@ class EntryId(click.ParamType):
         return text
 
 
+def _not_empty(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """Refuse a text that is in every error: an empty variable of a script must not mean all."""
+    if value == "":
+        raise click.BadParameter("is empty; leave it out, or give a text")
+    return value
+
+
 def place_options(command: Command) -> Command:
     """Give a command ``--signal`` and ``--group``."""
     signal = click.option("--signal", metavar="NAME", help="Only those of this signal.")
@@ -56,7 +63,10 @@ def selecting(command: Command) -> Command:
     options = [
         click.option("--handler", metavar="NAME", help="Only those of this handler."),
         click.option("--reason", type=click.Choice(REASONS), help="Only those that died of this."),
-        click.option("--error", metavar="TEXT", help="Only those with this text in their error."),
+        click.option(
+            "--error", metavar="TEXT", callback=_not_empty,
+            help="Only those with this text in their error.",
+        ),
         click.option(
             "--older-than", "older_than_s", type=_Age(), metavar="AGE",
             help="Only those that died at least so long ago: 90s, 15m, 2h, 3d, 1w.",
@@ -79,6 +89,7 @@ def changing(command: Command) -> Command:
         click.option("--dry-run", is_flag=True, help="Only count what would be done."),
         click.option("--yes", is_flag=True, help="Do not ask, at a terminal, before it is done."),
     ]
+    command = broker_options(command)
     for option in reversed(options):
         command = option(command)
-    return broker_options(selecting(command))
+    return selecting(command)

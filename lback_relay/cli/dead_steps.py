@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-from lback_relay.broker.base import Broker
+from lback_relay.broker.base import Broker, DeadLetterRecord
 from lback_relay.cli.dead_change import Change, Outcome, Retrying, carry_out, sort_out
 from lback_relay.cli.dead_selection import Selection, Walk
 from lback_relay.cli.dead_tally import Tally
@@ -22,6 +22,8 @@ from lback_relay.cli.text import counted, printable
 from lback_relay.errors import BrokerError
 
 CLIENT_NAME: Final = "lback-relay-dead"
+
+Letters = list[DeadLetterRecord]
 
 
 def make_change(
@@ -101,15 +103,17 @@ def opened_by(settings: Path | None, config_file: Path | None, url: str | None) 
         yield broker
 
 
-def survey(walk: Walk, chosen: Callable[[Any], Any], tally: Tally) -> None:
+def survey(walk: Walk, chosen: Callable[[Letters], Letters], tally: Tally) -> None:
     """Count the letters of a walk that are chosen."""
     progress, looked_at = Progress(), 0
-    for page in walk:
-        looked_at += page.looked_at
-        for letter in chosen(page.letters):
-            tally.add(letter)
-        progress.say(f"looked at {looked_at:,} of {counted(walk.total, 'dead letter')}")
-    progress.clear()
+    try:
+        for page in walk:
+            looked_at += page.looked_at
+            for letter in chosen(page.letters):
+                tally.add(letter)
+            progress.say(f"looked at {looked_at:,} of {counted(walk.total, 'dead letter')}")
+    finally:
+        progress.clear()
 
 
 def _check_ids(walk: Walk, selection: Selection) -> int:

@@ -309,6 +309,7 @@ def test_what_somebody_else_has_taken_is_not_doubled(
         (("retry", "x"), "is no dead letter's id"),
         (("list", "--older-than", "3"), "is no age"),
         (("list", "--reason", "boredom"), "Invalid value"),
+        (("drop", "--error", ""), "is empty"),
         (("list", "--config", "a", "--settings", "b"), "not both"),
         (("list", "--url", "http://x"), "--url: "),
         (("list", "--url", "memory://x"), "it holds nothing of other processes"),
