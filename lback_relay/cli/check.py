@@ -1,4 +1,4 @@
-"""``lback-relay check``: is the config right, what is relayed, does the broker answer?"""
+"""``lback-relay check``: is the config right, what is relayed, can the broker be used?"""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 from lback_relay.cli.options import config_options, read_config
 from lback_relay.cli.text import table
 from lback_relay.config import EMAIL_SIGNAL, RelayConfig, SignalConfig
+from lback_relay.errors import BrokerError
 from lback_relay.lback.catalogue import NEVER_SENT, OPTIONAL, SIGNALS, kind_of
 
 PING_TIMEOUT_S = 3.0
@@ -32,10 +33,10 @@ _RELAYED_AS = {
 @config_options()
 @click.option("--no-ping", is_flag=True, help="Do not connect to the broker.")
 def check(*, settings: Path | None, config_file: Path | None, no_ping: bool) -> None:
-    """Check the config, list what is relayed, and ping the broker.
+    """Check the config, list what is relayed, ping the broker and look at its set-up.
 
     Exits with 0 when all is well, 2 when the config can't be used, 4 when the broker can't be
-    reached. Warnings do not change the exit code.
+    reached, is too old, or drops streams at its maxmemory. Warnings do not change the exit code.
 
     \b
     Examples:
@@ -102,7 +103,7 @@ def _kinds(name: str) -> set[str]:
 
 
 def _ping(config: RelayConfig) -> None:
-    """Ping the broker; its errors go on to the command's own reporting."""
+    """Ping and inspect the broker; its errors go on to the command's own reporting."""
     if urlsplit(config.url).scheme == "embedded":
         click.echo("broker not pinged: embedded:// starts its server when it is first used")
         return
@@ -119,6 +120,11 @@ def _ping(config: RelayConfig) -> None:
     try:
         broker.ping()
         took_ms = (time.perf_counter() - started) * 1000
+        click.echo(f"broker answers, in {took_ms:.1f} ms")
+        found = broker.inspect(persistence=True)
     finally:
         broker.close()
-    click.echo(f"broker answers, in {took_ms:.1f} ms")
+    for warning in found.warnings:
+        click.echo(f"warning: {warning}")
+    if found.problems:
+        raise BrokerError("\n".join(found.problems))

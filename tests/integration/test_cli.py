@@ -154,11 +154,16 @@ def test_check_without_a_broker_says_so(tmp_path: Path) -> None:
 
 
 def test_check_pings_the_broker(tmp_path: Path, redis_url: str, namespace: str) -> None:
-    """A real one."""
+    """A real one; that of the tests keeps nothing on disk."""
     _project(tmp_path, f"RELAY_SIGNALS = ['user_registered']\nRELAY_NAMESPACE = {namespace!r}\n")
     done = _run("check", folder=tmp_path, LBACK_RELAY_URL=redis_url)
     assert done.returncode == 0, done.stderr
-    assert "broker answers, in " in done.stdout.splitlines()[-1]
+    answer, warning = done.stdout.splitlines()[-2:]
+    assert "broker answers, in " in answer
+    assert warning == (
+        f"warning: broker {redis_url} keeps nothing on disk: what is queued is lost when it "
+        "restarts; set appendonly yes"
+    )
 
 
 def test_check_starts_no_embedded_server(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ EXIT_CONFIG: Final = 2
 EXIT_HANDLERS: Final = 3
 """A handler module can't be used."""
 EXIT_BROKER: Final = 4
-"""The broker did not answer at the start, or refused us."""
+"""The broker did not answer at the start, refused us, or is set up so that it loses entries."""
 EXIT_DRAIN_TIMEOUT: Final = 5
 """Handlers were still running when the drain's time was up, or it was cut short."""
 

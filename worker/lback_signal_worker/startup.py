@@ -17,11 +17,11 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from tenacity.wait import wait_random_exponential
 
 from lback_relay.broker import connect
-from lback_relay.broker.base import Broker
+from lback_relay.broker.base import Broker, Inspection
 from lback_relay.config import RelayConfig
 from lback_relay.config_checks import closest
 from lback_relay.envelope import BROADCAST, QUEUE
-from lback_relay.errors import BrokerUnavailable, ConfigError
+from lback_relay.errors import BrokerError, BrokerUnavailable, ConfigError
 from lback_relay.lback.settings import (
     find_project_root,
     project_root,
@@ -121,7 +121,7 @@ def mismatches(config: RelayConfig, dispatcher: RemoteDispatcher) -> list[str]:
 def reach_broker(
     config: RelayConfig, *, pause: Callable[[float], None], client_name: str
 ) -> Callable[[], Broker]:
-    """Wait until the broker answers, and return what makes further connections to it.
+    """Wait until the broker answers, look at it, and return what makes further connections to it.
 
     Args:
         config: holds its URL.
@@ -130,7 +130,7 @@ def reach_broker(
 
     Raises:
         BrokerUnavailable: it did not answer for ``REACH_S``.
-        BrokerError: it refuses us.
+        BrokerError: it refuses us, or is set up so that it would lose what it was given.
     """
 
     def make() -> Broker:
@@ -146,17 +146,26 @@ def reach_broker(
         logger.warning("waiting for the broker: %s", error)
 
     broker = make()
+
+    def look() -> Inspection:
+        broker.ping()
+        return broker.inspect(persistence=not config.url.startswith("embedded:"))
+
     try:
-        Retrying(
+        found: Inspection = Retrying(
             retry=retry_if_exception_type(BrokerUnavailable),
             stop=stop_after_delay(REACH_S),
             wait=wait_random_exponential(multiplier=0.5, max=1.5, min=0.3),
             before_sleep=say,
             sleep=pause,
             reraise=True,
-        )(broker.ping)
+        )(look)
     finally:
         broker.close()
+    if found.problems:
+        raise BrokerError("\n".join(found.problems))
+    for warning in found.warnings:
+        logger.warning("%s", warning)
     return make
 
 

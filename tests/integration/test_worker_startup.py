@@ -1,0 +1,116 @@
+"""What a worker says of its broker's set-up before it takes anything."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from support.brokers import raw_client, running_server
+
+from lback_relay.broker import connect, embedded
+from lback_relay.config import RelayConfig
+from lback_relay.errors import BrokerError, BrokerUnavailable
+from lback_signal_worker.startup import reach_broker
+
+pytestmark = pytest.mark.broker
+
+
+def _reach(url: str) -> Callable[[], Any]:
+    """Reach a broker as the worker does; it must not need to wait."""
+
+    def pause(seconds: float) -> None:
+        raise AssertionError("it waited for the broker")
+
+    return reach_broker(RelayConfig(signals={}, url=url), pause=pause, client_name="test")
+
+
+def test_a_broker_that_keeps_nothing_is_warned_of_at_the_start(
+    redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, and the worker runs."""
+    with caplog.at_level(logging.WARNING):
+        broker = _reach(redis_url)()
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"broker {redis_url} keeps nothing on disk: what is queued is lost when it restarts; set "
+        "appendonly yes"
+    )
+    broker.ping()
+    broker.close()
+
+
+def test_a_broker_for_development_is_not_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is known to keep nothing."""
+    monkeypatch.setattr(embedded, "_started", {})
+    with caplog.at_level(logging.WARNING):
+        try:
+            _reach("embedded://")().close()
+            _reach(f"memory://{uuid.uuid4().hex}")().close()
+        finally:
+            for server in embedded._started.values():
+                server.stop()
+    assert not caplog.records
+
+
+def test_a_broker_that_evicts_streams_is_refused() -> None:
+    """Before the first entry is taken."""
+    refused = pytest.raises(BrokerError, match=r"drops whole streams .* set maxmemory-policy noev")
+    with (
+        running_server("--maxmemory", "1gb", "--maxmemory-policy", "allkeys-lru") as server,
+        refused,
+    ):
+        _reach(server.url)
+
+
+def test_the_command_ends_with_4_where_the_broker_can_not_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sentence on stderr names the thing and the remedy."""
+    from lback_signal_worker.cli import main
+
+    (tmp_path / "some_handlers_of_startup.py").write_text(
+        "from lback_relay import remote_dispatcher\n"
+        "remote_dispatcher.connect('startup_test', lambda sender, **_: None, name='h')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lback_signal_worker.cli.configure_logging", lambda level: None)
+    with running_server("--maxmemory", "1gb", "--maxmemory-policy", "allkeys-random") as server:
+        result = CliRunner().invoke(main, ["some_handlers_of_startup", "--url", server.url])
+        assert result.exit_code == 4
+        assert "lback-signal-worker: broker redis://" in result.output
+        assert "set maxmemory-policy noeviction" in result.output
+        with raw_client(server.url) as client:
+            assert list(client.scan_iter()) == []
+
+
+def test_a_broker_that_goes_away_while_it_is_looked_at_is_waited_for(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one that is not up yet."""
+    refusals = [BrokerUnavailable("loading")]
+
+    def connect_to_one_that_goes(*arguments: Any, **options: Any) -> Any:
+        broker: Any = connect(*arguments, **options)
+        inspect = broker.inspect
+
+        def inspect_later(**how: Any) -> Any:
+            if refusals:
+                raise refusals.pop()
+            return inspect(**how)
+
+        broker.inspect = inspect_later
+        return broker
+
+    monkeypatch.setattr("lback_signal_worker.startup.connect", connect_to_one_that_goes)
+    pauses: list[float] = []
+    config = RelayConfig(signals={}, url=redis_url)
+    reach_broker(config, pause=pauses.append, client_name="test")
+    assert len(pauses) == 1
+    assert "waiting for the broker: loading" in caplog.text
