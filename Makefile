@@ -9,7 +9,7 @@ SOURCES := lback_relay tests $(if $(wildcard worker/lback_signal_worker/*.py),wo
 MIN_COVERAGE := 90
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test pythons faults soak demo demo-check lint types format coverage clean
+.PHONY: help setup test pythons faults faults-long faults-three soak demo demo-check lint types format coverage clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -58,6 +58,14 @@ FAULTS := $(BIN)/python -m pytest tests/faults --faults-server $(SERVER) $(if $(
 faults: $(READY) ## run the fault suite, about ten minutes; SEED=n, SERVER=redis-6.2 or valkey; figures in build/faults.json
 	@mkdir -p build
 	$(FAULTS) -m faults --faults-json build/faults.json $(ARGS)
+
+# Row 21 takes an older version of this repository, OLD=revision or the one before the last change.
+faults-long: $(READY) ## 100,000 envelopes in a storm of kills; MINUTES=n of a Redis that comes and goes; about ten minutes
+	@mkdir -p build
+	$(FAULTS) -m faults_long --faults-minutes $(MINUTES) --faults-json build/faults-long.json $(ARGS)
+
+faults-three: $(READY) ## run the fault suite three times, with another seed each time
+	for seed in 1 2 3; do $(MAKE) --no-print-directory faults SEED=$${RANDOM:-$$$$}$$seed || exit 1; done
 
 MINUTES ?= 1
 RATE ?= 150

@@ -1,7 +1,8 @@
 """The fault suite's options, its fixture ``scene``, and the table at the end.
 
-``pytest tests/faults -m faults`` runs every row; without ``-m`` only those run that are marked
-``faults_quick``. ``@pytest.mark.row(number, name)`` names the row of a test.
+``pytest tests/faults -m faults`` runs every row, and holds recoveries to their bounds; without
+``-m`` only those run that are marked ``faults_quick``. ``-m faults_long`` runs those that take many
+minutes, alone. ``@pytest.mark.row(number, name)`` names the row of a test.
 """
 
 from __future__ import annotations
@@ -36,26 +37,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("redis", "redis-6.2", "valkey"),
         help=f"the kind of server, redis by default; also {SERVER_VARIABLE}",
     )
+    group.addoption(
+        "--faults-minutes", type=float, default=2.0, metavar="N", help="of the long outages"
+    )
+    group.addoption(
+        "--faults-old", metavar="REV", help="row 21's old version; the one before the last change"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers, and settle the seed."""
     config.addinivalue_line("markers", "row(number, name): the row of the fault matrix")
     config.addinivalue_line("markers", "faults_quick: runs in the default run, too")
+    config.addinivalue_line("markers", "faults_long: takes many minutes, runs when asked for")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long rows out of a run that does not ask for the suite by ``-m``."""
-    if config.option.markexpr:
-        return
-    long = [
-        item
-        for item in items
-        if item.get_closest_marker("faults") and not item.get_closest_marker("faults_quick")
-    ]
-    if long:
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if item not in long]
+    """Leave the rows out of a run that does not ask for the suite by ``-m``."""
+    asked = config.option.markexpr
+
+    def left_out(item: pytest.Item) -> bool:
+        if item.get_closest_marker("faults_long"):
+            return "faults_long" not in asked
+        row = item.get_closest_marker("faults") and not item.get_closest_marker("faults_quick")
+        return bool(row) and not asked
+
+    out = [item for item in items if left_out(item)]
+    if out:
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in out]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -77,7 +87,8 @@ def pytest_terminal_summary(
     """Show the table, and write it where it was asked for."""
     rows = merged(_rows.values())
     if rows:
-        terminalreporter.section(f"faults, seed {_seed(config)}")
+        kind = _kind(config)
+        terminalreporter.section(f"faults, seed {_seed(config)}, {kind}")
         for line in as_table(rows):
             terminalreporter.write_line(line)
     path = config.getoption("faults_json", None)
@@ -97,6 +108,17 @@ def _seed(config: pytest.Config) -> int:
     return _state["seed"]
 
 
+def _kind(config: pytest.Config) -> str:
+    given = config.getoption("faults_server", None) or os.environ.get(SERVER_VARIABLE)
+    return str(given or "redis")
+
+
+@pytest.hookimpl
+def pytest_report_header(config: pytest.Config) -> str:
+    """Tell the seed before anything runs: a run that is cut short can be repeated, too."""
+    return f"faults: seed {_seed(config)}, {_kind(config)}"
+
+
 @pytest.fixture
 def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
     """Yield the scene of the test's row; all that it starts is ended with the test."""
@@ -105,9 +127,10 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
     number, name = marker.args
     figures = Figures(row=number, name=name)
     request.node.stash[_FIGURES] = _rows[number, request.node.name] = figures
-    kind = request.config.getoption("faults_server", None) or os.environ.get(SERVER_VARIABLE)
+    kind = _kind(request.config)
     random = Random(f"{_seed(request.config)}:{request.node.name}")
-    scene = Scene(tmp_path, binary_of(kind or "redis"), random, figures)
+    timed = "faults" in request.config.option.markexpr
+    scene = Scene(tmp_path, binary_of(kind), random, figures, timed=timed)
     try:
         yield scene
     finally:

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from faults.support.scene import GROUP, NAMESPACE, SIGNAL, Scene
+from faults.support.names import GROUP, NAMESPACE, SIGNAL
+from faults.support.scene import Scene
 from support.runs import an_envelope
 from support.waiting import wait_until
 

@@ -7,7 +7,8 @@ import time
 import pytest
 import redis
 from faults.support.ledger import STARTED
-from faults.support.scene import GROUP, HANDLER, LEASE_S, SIGNAL, Scene
+from faults.support.names import GROUP, HANDLER, LEASE_S, SIGNAL
+from faults.support.scene import Scene
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.broker, pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -32,6 +33,7 @@ def test_a_killed_redis_loses_and_doubles_nothing(scene: Scene) -> None:
         restarted_at = time.monotonic()
         before = scene.ledger.published()
         recovered_at = scene.wait_finished(before)
+        scene.throughput_returns(restarted_at)
     scene.wait_settled()
     assert not any(worker.ended for worker in workers)
     scene.take_account(duplicates=in_hand, stream=True)
@@ -69,7 +71,7 @@ def test_a_lost_group_is_made_again(scene: Scene, what: str) -> None:
             return False
         return GROUP.encode() in [group["name"] for group in groups]
 
-    wait_until(group_is_there, 5.0, "the group")
+    wait_until(group_is_there, 5.0 if scene.timed else 60.0, "the group")
     made_at = time.monotonic()
     time.sleep(5.0)
     stats = server.client.info("commandstats")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from faults.support.clocks import shifted_clock
 from faults.support.ledger import STARTED
-from faults.support.scene import HANDLER, LEASE_S, Scene
+from faults.support.names import HANDLER, LEASE_S
+from faults.support.scene import Scene
 
 pytestmark = [pytest.mark.broker, pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -7,7 +7,8 @@ import time
 
 import pytest
 from faults.support.ledger import STARTED
-from faults.support.scene import HANDLER, LEASE_S, Scene
+from faults.support.names import HANDLER, LEASE_S
+from faults.support.scene import Scene
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.broker, pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]

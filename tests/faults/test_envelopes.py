@@ -10,7 +10,8 @@ import msgpack
 import pytest
 from faults.support.account import key_of
 from faults.support.ledger import PUBLISHED, STARTED
-from faults.support.scene import SIGNAL, Scene
+from faults.support.names import SIGNAL
+from faults.support.scene import Scene
 from support.runs import an_envelope
 
 from lback_relay.codec import decode, encode

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from faults.support.ledger import FINISHED, PUBLISHED, STARTED
+from faults.support.names import HANDLER, LEASE_S, SIGNAL
 from faults.support.proxy import named, publishing_calls
-from faults.support.scene import HANDLER, LEASE_S, SIGNAL, Scene
+from faults.support.scene import Scene
 from support.waiting import wait_until
 
 from lback_signal_worker import health
@@ -57,6 +58,7 @@ def test_entries_whose_reply_was_lost_run_without_a_restart(scene: Scene) -> Non
         healed_at = time.monotonic()
         before = scene.ledger.published()
         recovered_at = scene.wait_finished(before)
+        scene.throughput_returns(healed_at)
     scene.wait_settled()
     assert not worker.ended
     scene.take_account(duplicates=0, stream=True)
@@ -100,6 +102,7 @@ def test_a_worker_behind_a_black_hole_heals_alone(scene: Scene) -> None:
             return [line.at for line in ends if line.pid == cut_off.pid and line.at > healed_at]
 
         recovered_at = wait_until(works_again, 30, "its next handler")[0]
+        scene.throughput_returns(healed_at)
     scene.wait_settled()
     assert not cut_off.ended
     assert not peer.ended

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from faults.support.ledger import PUBLISHED
+from faults.support.names import NAMESPACE, SIGNAL
 from faults.support.processes import Process
 from faults.support.proxy import publishing_calls
-from faults.support.scene import NAMESPACE, SIGNAL, Scene
+from faults.support.scene import Scene
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.broker, pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]

@@ -8,8 +8,9 @@ import time
 
 import pytest
 from faults.support.ledger import FINISHED, STARTED
+from faults.support.names import HANDLER, LEASE_S
 from faults.support.processes import Process
-from faults.support.scene import HANDLER, LEASE_S, Scene
+from faults.support.scene import Scene
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.broker, pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -32,7 +33,8 @@ def test_killed_workers_lose_nothing(scene: Scene) -> None:
             killed_at = time.monotonic()
             in_hand += len(scene.shelf.pending(f":{victim.pid}:"))
             workers.append(scene.worker())
-    before = [line.key for line in scene.ledger.lines() if line.what == "published"]
+        before = scene.ledger.published()
+        scene.throughput_returns(killed_at)
     scene.wait_settled()
     account = scene.take_account(duplicates=in_hand, stream=True)
     assert in_hand > 0
@@ -70,6 +72,7 @@ def test_a_killed_child_is_replaced_at_once(scene: Scene) -> None:
             lambda: children <= {line.pid for line in scene.ledger.of(FINISHED)},
             what="the work of every child",
         )
+        scene.throughput_returns(killed_at)
     scene.wait_settled()
     assert not supervisor.ended
     scene.take_account(duplicates=in_hand, stream=True)

@@ -20,8 +20,7 @@ from typing import Final
 
 import click
 from faults.support.account import key_of, logs_with
-from faults.support.processes import SECRET
-from faults.support.scene import LEASE_S
+from faults.support.names import LEASE_S, SECRET
 from soak.plan import Fault, faults
 from soak.site import HANDLERS, Site
 from soak.watch import Watched, open_files

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-from faults.support.scene import LEASE_S
+from faults.support.names import LEASE_S
 
 KILL_WORKER: Final = "kill -9 a worker"
 STOP_WORKER: Final = "SIGSTOP a worker"

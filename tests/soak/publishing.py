@@ -15,8 +15,7 @@ import time
 from random import Random
 
 from faults.support.ledger import PUBLISHED, Ledger
-from faults.support.processes import SECRET
-from faults.support.scene import NAMESPACE, SIGNAL
+from faults.support.names import NAMESPACE, SECRET, SIGNAL
 from soak.plan import behaviour
 
 from lback_relay.config import RelayConfig, SignalConfig

@@ -17,10 +17,11 @@ from typing import Any, Final
 
 import redis
 from faults.support.account import key_of
+from faults.support.names import SIGNAL, WITNESS
 from faults.support.processes import Process
 from faults.support.proxy import Matches, Proxy, named, publishing_calls, script
 from faults.support.rows import Figures
-from faults.support.scene import SIGNAL, WITNESS, Scene
+from faults.support.scene import Scene
 from soak import plan
 from soak.plan import Fault
 from soak.tally import Tally

@@ -13,7 +13,7 @@ import sys
 from random import Random
 
 from faults.support.ledger import PUBLISHED, Ledger
-from faults.support.scene import NAMESPACE, SIGNAL
+from faults.support.names import NAMESPACE, SIGNAL
 from sqlalchemy import Column, MetaData, String, Table, create_engine, insert
 from sqlalchemy.orm import Session
 

@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 from faults.support.ledger import PUBLISHED, Ledger
-from faults.support.scene import NAMESPACE, SIGNAL
+from faults.support.names import NAMESPACE, SIGNAL
 
 from lback_relay.config import RelayConfig, SignalConfig
 from lback_relay.relay import Relay

@@ -19,15 +19,13 @@ from pathlib import Path
 from typing import Final
 
 import redis
+from faults.support.names import SECRET
 from support.waiting import wait_until
 
 from lback_relay.broker.guarded import GuardedProcess
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 PYTHON_PATH: Final = os.pathsep.join(str(ROOT / name) for name in ("tests", "worker", "."))
-
-SECRET: Final = "planted-secret-c0ffee"
-"""The servers' password, and a payload's; no log may hold it."""
 
 
 def free_port() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ class Figures:
         lost: pairs of which nothing is known.
         recovery_s: from the end of the fault until all was well again.
         passed: whether the test has.
+        notes: what else is worth a line below the table; not in the JSON.
     """
 
     row: int
@@ -34,6 +35,7 @@ class Figures:
     lost: int | None = None
     recovery_s: float | None = None
     passed: bool = False
+    notes: list[str] = field(default_factory=list)
 
 
 def merged(parts: Iterable[Figures]) -> list[Figures]:
@@ -45,26 +47,33 @@ def merged(parts: Iterable[Figures]) -> list[Figures]:
             setattr(row, name, _both(getattr(row, name), getattr(part, name), sum))
         row.recovery_s = _both(row.recovery_s, part.recovery_s, max)
         row.passed = row.passed and part.passed
+        row.notes += part.notes
     return [rows[number] for number in sorted(rows)]
 
 
 def as_table(rows: Iterable[Figures]) -> list[str]:
-    """Return the lines of a table."""
+    """Return the lines of a table, and the notes."""
+    rows = list(rows)
     cells = [_HEAD, *(_cells(figures) for figures in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(_HEAD))]
-    return [
+    table = [
         "  ".join(
             cell.ljust(width) if column in {1, 7} else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in cells
     ]
+    return table + [f"row {figures.row}: {note}" for figures in rows for note in figures.notes]
 
 
 def write_json(path: Path, rows: Iterable[Figures]) -> None:
     """Write the rows, one object each."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([asdict(figures) for figures in rows], indent=2) + "\n")
+    path.write_text(json.dumps([_fields(figures) for figures in rows], indent=2) + "\n")
+
+
+def _fields(figures: Figures) -> dict[str, Any]:
+    return {name: value for name, value in asdict(figures).items() if name != "notes"}
 
 
 def _both(one: Any, other: Any, join: Callable[[tuple[Any, Any]], Any]) -> Any:
@@ -74,5 +83,5 @@ def _both(one: Any, other: Any, join: Callable[[tuple[Any, Any]], Any]) -> Any:
 
 
 def _cells(figures: Figures) -> tuple[str, ...]:
-    shown = ["-" if value is None else str(value) for value in asdict(figures).values()]
+    shown = ["-" if value is None else str(value) for value in _fields(figures).values()]
     return (*shown[:-1], "passed" if figures.passed else "FAILED")

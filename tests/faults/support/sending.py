@@ -9,7 +9,7 @@ import os
 import sys
 
 from faults.support.ledger import PUBLISHED, Ledger
-from faults.support.scene import NAMESPACE, SIGNAL
+from faults.support.names import NAMESPACE, SIGNAL
 
 from lback_relay.config import RelayConfig, SignalConfig
 from lback_relay.relay import Relay
