@@ -155,6 +155,10 @@ def test_where_there_is_nothing_it_says_so(run: Run, broker: Broker) -> None:
     assert run("list").output == "there are no dead letters\n"
     die(broker, {})
     assert run("list", "--reason", "crashed").output == "no dead letter fits\n"
+    assert run("drop", "--reason", "crashed", "--dry-run").output == "no dead letter fits\n"
+    missing = run("drop", "1-1")
+    assert (missing.exit_code, missing.stdout) == (1, "")
+    assert "there is no dead letter 1-1" in missing.stderr
     assert run("drop", "--signal", "user_registred").output == (
         "no dead letter fits\nthere are some of user_registered (group mailers)\n"
     )
