@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.brokers import NO_SERVER, raw_client, skip_or_fail
@@ -167,3 +168,27 @@ def test_what_the_broker_has_no_room_for_is_kept_and_written_later(
     wait_until(lambda: settled(broker), what="the dead letter")
     assert len(broker.dead_letters(SIGNAL, GROUP, count=10)) == 1
     broker.close()
+
+
+def test_a_broker_that_lets_a_worker_take_nothing_is_as_if_away(
+    server: EmbeddedServer, remote: RemoteDispatcher, namespace: str
+) -> None:
+    """For a supervisor, that is: replacing the worker would not help. It goes on by itself."""
+    handled: list[int] = []
+
+    def handler(sender: object, number: int) -> None:
+        handled.append(number)
+
+    remote.connect(SIGNAL, handler, name="handler")
+    with worker_starter(server.url, namespace) as start, raw_client(server.url) as raw:
+        client: Any = raw
+        worker = start(remote, block_s=0.2)
+        wait_until(lambda: worker.polled_at > 0, what="the first poll")
+        assert not worker.away
+        client.execute_command("ACL", "SETUSER", "default", "-xreadgroup")
+        wait_until(lambda: worker.away, what="the refusal")
+        client.execute_command("ACL", "SETUSER", "default", "+xreadgroup")
+        broker = connect(server.url, namespace=namespace, timeout_s=10.0)
+        publish(broker, [{"number": 1}])
+        wait_until(lambda: handled == [1], what="the work that goes on")
+        broker.close()

@@ -585,6 +585,21 @@ def test_an_outage_is_said_once_a_second_and_its_end_once(
     assert len(caplog.records) == 4
 
 
+def test_a_refusal_stands_until_it_would_have_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what was refused alone; the broker is not away."""
+    now = [100.0]
+    monkeypatch.setattr("lback_signal_worker.link.monotonic", lambda: now[0])
+    link = Link()
+    assert not link.refuses("reading")
+    link.failed("reading", BrokerError("forbidden"))
+    link.worked()
+    assert link.refuses("reading")
+    assert not link.refuses("settling")
+    assert not link.away
+    now[0] += 15
+    assert not link.refuses("reading")
+
+
 def test_waits_grow_spread_and_begin_again() -> None:
     """Half of each is random."""
     backoff = Backoff(lambda: 0.0)
@@ -622,10 +637,16 @@ def test_a_health_file_that_can_not_be_written_is_a_warning(
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
 
 
-def formatted(extra: dict[str, object]) -> str:
+def formatted(extra: dict[str, object], number: int | None = None) -> str:
     """Return a formatted record."""
     record = logging.makeLogRecord({"msg": "failed", "levelname": "ERROR", **extra})
-    return RelayFormatter().format(record)
+    return RelayFormatter(number).format(record)
+
+
+def test_a_line_of_one_of_several_workers_names_it() -> None:
+    """By number and process."""
+    line = formatted({"relay_signal": "a", "process": 77}, number=2)
+    assert line.endswith(" ERROR worker 2 (pid 77): failed [signal=a]")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from lback_relay.errors import BrokerError
 from lback_signal_worker.executor import Executor
 from lback_signal_worker.health import HealthFile
 from lback_signal_worker.in_hand import InHand
-from lback_signal_worker.link import Backoff, Link
+from lback_signal_worker.link import LISTENING, Backoff, Link
 from lback_signal_worker.prefetch import MAX_ENTRIES
 from lback_signal_worker.processor import Processor
 
@@ -78,7 +78,7 @@ class Listener:
                 self._turn()
             except BrokerError as error:  # noqa: PERF203 - the loop goes on
                 if not self._stopped.is_set():
-                    self._link.failed("listening for broadcasts", error)
+                    self._link.failed(LISTENING, error)
                 self._stopped.wait(self._backoff.next_s())
             except Exception:
                 if not self._stopped.is_set():

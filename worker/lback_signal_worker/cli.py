@@ -195,8 +195,8 @@ def main(
     \b
     Exit codes: 0 drained, 2 usage or config, 3 handlers, 4 no broker, 5 drain timed out.
     """
-    configure_logging(log_level)
     link = Supervised.from_environment(os.environ)
+    configure_logging(log_level, None if link is None else link.number)
     with OsSignals() as stop:
         try:
             worker_config = _worker_config(options)

@@ -31,7 +31,7 @@ from lback_signal_worker.config import WorkerConfig
 from lback_signal_worker.executor import Executor
 from lback_signal_worker.health import HealthFile
 from lback_signal_worker.in_hand import InHand
-from lback_signal_worker.link import Backoff, Link
+from lback_signal_worker.link import READING, Backoff, Link
 from lback_signal_worker.processor import Processor, Run
 
 logger = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ class Consumer:
             except BrokerError as error:  # noqa: PERF203 - the loop goes on
                 if self._stopped.is_set():
                     return  # stopping closed the connection
-                self._link.failed("reading", error)
+                self._link.failed(READING, error)
                 self._claim_at = monotonic() + self._config.lease_s
                 self._unclaimed.clear()
                 with contextlib.suppress(BrokerError):

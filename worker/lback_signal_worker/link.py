@@ -2,9 +2,9 @@
 
 States: *there* → a call is not answered → *away*, said at most once in ``REPORT_EVERY_S`` by
 whichever thread fails → a call works → *there*, said once. A broker that answers and refuses (at
-its maxmemory) is there; each thing that it refuses is said once in ``REFUSAL_EVERY_S``. No thread
-ends because of the broker: each keeps what it has, waits by its own :class:`Backoff`, and calls
-again. Durations are seconds.
+its maxmemory, or by its rights) is there; each thing that it refuses is said once in
+``REFUSAL_EVERY_S``. No thread ends because of the broker: each keeps what it has, waits by its own
+:class:`Backoff`, and calls again. Durations are seconds.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ REPORT_EVERY_S: Final = 1.0
 REFUSAL_EVERY_S: Final = 10.0
 BACKOFF_BASE_S: Final = 0.1
 BACKOFF_MAX_S: Final = 5.0
+REFUSED_FOR_S: Final = 3 * BACKOFF_MAX_S
+"""For how long a refusal stands: whoever was refused tries again before that."""
+READING: Final = "reading"
+LISTENING: Final = "listening for broadcasts"
 
 
 class Backoff:
@@ -51,11 +55,17 @@ class Link:
         self._lock = threading.Lock()
         self._away_since: float | None = None
         self._reported_at: dict[str, float] = {}
+        self._refused_at: dict[str, float] = {}
 
     @property
     def away(self) -> bool:
         """Whether the last call failed."""
         return self._away_since is not None
+
+    def refuses(self, doing: str) -> bool:
+        """Tell whether the broker has refused this lately, as it does again and again."""
+        refused_at = self._refused_at.get(doing)
+        return refused_at is not None and monotonic() - refused_at < REFUSED_FOR_S
 
     def failed(self, doing: str, error: BaseException) -> None:
         """Note that a call failed.
@@ -67,7 +77,9 @@ class Link:
         unanswered = isinstance(error, BrokerUnavailable)
         now = monotonic()
         with self._lock:
-            if unanswered and self._away_since is None:
+            if not unanswered:
+                self._refused_at[doing] = now
+            elif self._away_since is None:
                 self._away_since = now
             key, every_s = ("", REPORT_EVERY_S) if unanswered else (doing, REFUSAL_EVERY_S)
             if now - self._reported_at.get(key, float("-inf")) < every_s:

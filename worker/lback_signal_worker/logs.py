@@ -1,7 +1,7 @@
 """Logging of the worker's process: the only place that configures any.
 
-A line is time, level, text, and what the record carries as ``relay_…``, so that one signal,
-handler or envelope can be searched for.
+A line is time, level, which one of several workers, text, and what the record carries as
+``relay_…``, so that one worker, signal, handler or envelope can be searched for.
 """
 
 from __future__ import annotations
@@ -11,13 +11,18 @@ import sys
 
 LEVELS = ("debug", "info", "warning", "error")
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
+_FORMAT_OF_ONE = "%(asctime)s %(levelname)s worker {number} (pid %(process)d): %(message)s"
 
 
 class RelayFormatter(logging.Formatter):
-    """Adds the record's ``relay_`` values to the line."""
+    """Adds the record's ``relay_`` values to the line.
 
-    def __init__(self) -> None:
-        super().__init__(_FORMAT)
+    Args:
+        number: which one of a supervisor's workers this is; None: it is the only one.
+    """
+
+    def __init__(self, number: int | None = None) -> None:
+        super().__init__(_FORMAT if number is None else _FORMAT_OF_ONE.format(number=number))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - overridden
         extras = "".join(
@@ -29,14 +34,15 @@ class RelayFormatter(logging.Formatter):
         return f"{line} [{extras[1:]}]" if extras else line
 
 
-def configure_logging(level: str) -> None:
+def configure_logging(level: str, number: int | None = None) -> None:
     """Send everything from ``level`` on to stderr.
 
     Args:
         level: one of :data:`LEVELS`.
+        number: as in :class:`RelayFormatter`.
     """
     to_stderr = logging.StreamHandler(sys.stderr)
-    to_stderr.setFormatter(RelayFormatter())
+    to_stderr.setFormatter(RelayFormatter(number))
     root = logging.getLogger()
     root.handlers[:] = [to_stderr]
     root.setLevel(level.upper())

@@ -38,7 +38,7 @@ from lback_signal_worker.health import HealthFile
 from lback_signal_worker.in_hand import InHand
 from lback_signal_worker.keeper import Keeper
 from lback_signal_worker.leases import Leases
-from lback_signal_worker.link import Link
+from lback_signal_worker.link import LISTENING, READING, Link
 from lback_signal_worker.prefetch import Prefetch
 from lback_signal_worker.processor import Processor, Run
 from lback_signal_worker.settler import Settler
@@ -169,8 +169,9 @@ class Worker:
 
     @property
     def away(self) -> bool:
-        """Whether the broker does not answer."""
-        return self._link.away
+        """Whether the broker does not answer, or lets this worker take nothing."""
+        taking = READING if self.signals else LISTENING
+        return self._link.away or self._link.refuses(taking)
 
     def figures(self) -> Mapping[str, str]:
         """Return what the heartbeat says of this worker."""
