@@ -68,7 +68,8 @@ class Keeping(BrokerPart):
             ]
         )
         total = 0
-        for signal, (dropped, missed, *absent) in zip(signals, _checked(replies), strict=True):
+        trimmed = _checked(replies, where_lost=(0, 0))  # no stream, no entries
+        for signal, (dropped, missed, *absent) in zip(signals, trimmed, strict=True):
             total += dropped
             for name, silent_ms in zip(absent[::2], absent[1::2], strict=True):
                 self._warn(signal, name.decode(), missed, silent_ms / 1000)

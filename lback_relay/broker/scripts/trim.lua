@@ -2,10 +2,10 @@
 -- set of the groups by when they were last seen. ARGV: the group that asks ("": none), after how many
 -- ms without being seen a group is absent (0: never), longest pause between two looks in ms. Returns
 -- how many were dropped, how many of them an absent group had not settled, and each such group with
--- the ms since it was seen. A stream without groups keeps everything: what was sent before the first
--- worker started is handled.
+-- the ms since it was seen; an error where there is no stream. A stream without groups keeps everything:
+-- what was sent before the first worker started is handled.
 local own, ttl, pause = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-if redis.call('EXISTS', KEYS[1]) == 0 then return {0, 0} end
+local groups = redis.call('XINFO', 'GROUPS', KEYS[1])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -55,13 +55,16 @@ end
 
 local function format(id) return string.format('%.0f-%.0f', id[1], id[2]) end
 
-local keep, keep_for_all, absent, seen = nil, nil, {}, {[''] = now}
-for _, fields in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+local keep, keep_for_all, absent = nil, nil, {}
+local seen, noted = {string.format('%.0f', now), ''}, {[''] = true}
+for _, fields in ipairs(groups) do
   local group = as_map(fields)
   local need, silent = needed(group), 0
   if ttl > 0 then
-    seen[group['name']] = seen_at(group['name'])
-    silent = now - seen[group['name']]
+    local at = seen_at(group['name'])
+    silent = now - at
+    seen[#seen + 1], seen[#seen + 2] = string.format('%.0f', at), group['name']
+    noted[group['name']] = true
   end
   if silent > ttl then
     absent[#absent + 1] = {group['name'], silent, need}
@@ -78,9 +81,9 @@ if keep then
 end
 if ttl > 0 then
   -- Comes last and may be refused: at maxmemory room must be made all the same.
-  for name, at in pairs(seen) do redis.pcall('ZADD', KEYS[2], string.format('%.0f', at), name) end
+  redis.pcall('ZADD', KEYS[2], (unpack or table.unpack)(seen))
   for name in pairs(records) do
-    if not seen[name] then redis.call('ZREM', KEYS[2], name) end
+    if not noted[name] then redis.call('ZREM', KEYS[2], name) end
   end
 end
 local answer = {dropped + missed, missed}
