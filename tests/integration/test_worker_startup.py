@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from support.brokers import raw_client, running_server
 
 from lback_relay.broker import connect, embedded
@@ -69,25 +70,28 @@ def test_a_broker_that_evicts_streams_is_refused() -> None:
         _reach(server.url)
 
 
-def test_the_command_ends_with_4_where_the_broker_can_not_be_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One sentence on stderr names the thing and the remedy."""
-    from lback_signal_worker.cli import main
-
-    (tmp_path / "some_handlers_of_startup.py").write_text(
+def test_the_command_ends_with_4_where_the_broker_can_not_be_used(tmp_path: Path) -> None:
+    """One sentence on stderr names the thing and the remedy, and nothing is written."""
+    (tmp_path / "handlers.py").write_text(
         "from lback_relay import remote_dispatcher\n"
-        "remote_dispatcher.connect('startup_test', lambda sender, **_: None, name='h')\n"
+        "remote_dispatcher.connect('shop_opened', lambda sender: None, name='h')\n"
     )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lback_signal_worker.cli.configure_logging", lambda level: None)
     with running_server("--maxmemory", "1gb", "--maxmemory-policy", "allkeys-random") as server:
-        result = CliRunner().invoke(main, ["some_handlers_of_startup", "--url", server.url])
-        assert result.exit_code == 4
-        assert "lback-signal-worker: broker redis://" in result.output
-        assert "set maxmemory-policy noeviction" in result.output
+        done = subprocess.run(
+            [sys.executable, "-m", "lback_signal_worker", "handlers", "--url", server.url],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
         with raw_client(server.url) as client:
             assert list(client.scan_iter()) == []
+    assert done.returncode == 4, done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        f"lback-signal-worker: broker {server.url} drops whole streams when its memory is full "
+        "(maxmemory-policy allkeys-random); set maxmemory-policy noeviction, and give a cache a "
+        "server of its own"
+    )
 
 
 def test_a_broker_that_goes_away_while_it_is_looked_at_is_waited_for(
