@@ -83,6 +83,7 @@ def test_the_command_ends_with_4_where_the_broker_can_not_be_used(tmp_path: Path
             capture_output=True,
             text=True,
             timeout=240,
+            check=False,
         )
         with raw_client(server.url) as client:
             assert list(client.scan_iter()) == []
