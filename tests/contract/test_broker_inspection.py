@@ -114,19 +114,29 @@ def test_a_broker_in_memory_has_nothing_to_look_at(tested: TestedBroker) -> None
 # What no server of today says ------------------------------------------------------------------
 
 
-@pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, ...], Any]:
-    """Return what the broker answers, by command; an exception is raised."""
-    replies: dict[tuple[str, ...], Any] = {}
+class _Told:
+    """A client that answers each command as it was told; an exception is raised."""
 
-    def execute_command(_client: redis.Redis, *command: str, **_options: Any) -> Any:
-        reply = replies[command]
+    def __init__(self) -> None:
+        self.replies: dict[tuple[str, ...], Any] = {}
+        broker: Any = connect("redis://h/0")
+        broker._redis.client = lambda reply_timeout_s: self
+        self.broker: Broker = broker
+
+    def execute_command(self, *command: str) -> Any:
+        reply = self.replies[command]
         if isinstance(reply, Exception):
             raise reply
         return reply
 
-    monkeypatch.setattr(redis.Redis, "execute_command", execute_command)
-    return replies
+    def inspect(self) -> Inspection:
+        return self.broker.inspect(persistence=True)
+
+
+@pytest.fixture
+def told() -> _Told:
+    """Return a broker that answers as it was told."""
+    return _Told()
 
 
 @pytest.mark.parametrize(
@@ -146,11 +156,11 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, ...], Any]:
     ],
 )
 def test_an_old_version_is_a_problem(
-    info: dict[str, Any], problem: str | None, told: dict[tuple[str, ...], Any]
+    info: dict[str, Any], problem: str | None, told: _Told
 ) -> None:
     """An unknown one is not."""
-    told["INFO",] = {"aof_enabled": 1, **info}
-    found = connect("redis://h/0").inspect(persistence=True)
+    told.replies["INFO",] = {"aof_enabled": 1, **info}
+    found = told.inspect()
     assert found.problems == ((f"broker redis://h/0 {problem}",) if problem else ())
     assert found.warnings == ()
 
@@ -165,34 +175,32 @@ def test_an_old_version_is_a_problem(
         ("not available for this plan", "broker redis://h/0 refuses: not available for this plan"),
     ],
 )
-def test_a_broker_without_info_is_used_unseen(
-    refusal: str, why: str, told: dict[tuple[str, ...], Any]
-) -> None:
+def test_a_broker_without_info_is_used_unseen(refusal: str, why: str, told: _Told) -> None:
     """That is said plainly, with the reason."""
-    told["INFO",] = redis.ResponseError(refusal)
-    found = connect("redis://h/0").inspect(persistence=True)
+    told.replies["INFO",] = redis.ResponseError(refusal)
+    found = told.inspect()
     assert found.problems == ()
     (warning,) = found.warnings
     assert warning.endswith(f"does not show its version, eviction and persistence: {why}")
 
 
 def test_a_setting_that_a_server_does_not_know_is_not_seen(
-    told: dict[tuple[str, ...], Any],
+    told: _Told,
 ) -> None:
     """Servers for hire hide some."""
-    told["INFO",] = {"aof_enabled": 0}
-    told["CONFIG", "GET", "save"] = []
-    (warning,) = connect("redis://h/0").inspect(persistence=True).warnings
+    told.replies["INFO",] = {"aof_enabled": 0}
+    told.replies["CONFIG", "GET", "save"] = []
+    (warning,) = told.inspect().warnings
     assert "does not tell this user whether it saves snapshots" in warning
 
 
 @pytest.mark.parametrize("asked", [("INFO",), ("CONFIG", "GET", "save")])
-def test_silence_is_silence(asked: tuple[str, ...], told: dict[tuple[str, ...], Any]) -> None:
+def test_silence_is_silence(asked: tuple[str, ...], told: _Told) -> None:
     """The caller waits for a broker that comes up; it is no finding."""
-    told["INFO",] = {"aof_enabled": 0}
-    told[asked] = redis.ConnectionError("away")
+    told.replies["INFO",] = {"aof_enabled": 0}
+    told.replies[asked] = redis.ConnectionError("away")
     with pytest.raises(BrokerUnavailable):
-        connect("redis://h/0").inspect(persistence=True)
-    told[asked] = redis.exceptions.AuthenticationError("WRONGPASS")
+        told.inspect()
+    told.replies[asked] = redis.exceptions.AuthenticationError("WRONGPASS")
     with pytest.raises(BrokerError, match="refuses user or password"):
-        connect("redis://h/0").inspect(persistence=True)
+        told.inspect()
