@@ -29,6 +29,9 @@ PROMOTE_PER_SIGNAL_S: Final = 2.5
 HEARTBEAT_EVERY_S: Final = 10.0
 HEARTBEAT_TTL_S: Final = 30.0
 TRIM_EVERY_S: Final = 30.0
+TRIMMED_PER_TURN: Final = 5
+"""With more signals an idle worker trims more rarely, up to ``TRIM_LONGEST`` times."""
+TRIM_LONGEST: Final = 8
 REAP_FIRST_S: Final = 10.0
 
 
@@ -71,7 +74,9 @@ class Keeper:
         self._stopped = False
         now = monotonic()
         self._promote_at = self._heartbeat_at = now
-        self._trim_at = now + TRIM_EVERY_S * random()
+        many = min(max(1.0, len(signals) / TRIMMED_PER_TURN), TRIM_LONGEST)
+        self._trim_every_s = TRIM_EVERY_S * many
+        self._trim_at = now + self._trim_every_s * random()
         self._reap_at = now + REAP_FIRST_S * random()
         self._doing = ""
 
@@ -115,7 +120,7 @@ class Keeper:
             self._heartbeat_at = monotonic() + HEARTBEAT_EVERY_S
         if self._signals and monotonic() >= self._trim_at:
             self._doing = "trimming"
-            self._trim_at = monotonic() + self._about(TRIM_EVERY_S)
+            self._trim_at = monotonic() + self._about(self._trim_every_s)
             self._broker.trim(self._signals, self._group, group_ttl_s=self._config.group_ttl_s)
         if self._signals and monotonic() >= self._reap_at:
             self._doing = "looking for consumers that are gone"
