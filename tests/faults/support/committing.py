@@ -1,9 +1,9 @@
 """A sender with a database: ``python -m faults.support.committing URL DATABASE NAME COUNT SEED``.
 
-In each of COUNT transactions it adds a row and sends a signal with the row's key; a part of them is
-rolled back, a part has a savepoint rolled back around the signal. In the last one it ends without a
-commit, as if killed. What is committed is in the table; the ledger gets it after the commit.
-``FAULTS_PUBLISH`` is the signal's ``publish``.
+DATABASE is a URL. In each of COUNT transactions it adds a row and sends a signal with the row's
+key; a part of them is rolled back, a part has a savepoint rolled back around the signal. In the
+last one it ends without a commit, as if killed. What is committed is in the table; the ledger gets
+it after the commit. ``FAULTS_PUBLISH`` is the signal's ``publish``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main(url: str, database: str, name: str, count: int, seed: str) -> None:
     """Run the transactions."""
     random = Random(seed)
     ledger = Ledger(os.environ["FAULTS_LEDGER"])
-    engine = create_engine(f"sqlite:///{database}")
+    engine = create_engine(database)
     items.metadata.create_all(engine)
     publish = os.environ["FAULTS_PUBLISH"]
     if publish == "outbox":
