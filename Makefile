@@ -12,7 +12,7 @@ MIN_COVERAGE := 90
 .PHONY: help setup test pythons faults faults-long faults-three soak demo demo-check lint types format coverage clean
 
 help: ## show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: $(READY) ## make .venv with everything installed
 
@@ -50,28 +50,30 @@ coverage: $(READY) ## report the branch coverage of the last whole test run, at 
 		fi; \
 	done
 
-# SEED repeats a run, SERVER chooses redis, redis-6.2 or valkey.
+# SEED=n repeats a run, SERVER=redis-6.2 or valkey chooses the server. Row 21 needs the history of this
+# repository: OLD=revision, or the version before the last change.
 SEED ?=
-SERVER ?= redis
-FAULTS := $(BIN)/python -m pytest tests/faults --faults-server $(SERVER) $(if $(SEED),--faults-seed $(SEED))
+SERVER ?=
+OLD ?=
+FAULTS := $(BIN)/python -m pytest tests/faults $(if $(SERVER),--faults-server $(SERVER)) $(if $(SEED),--faults-seed $(SEED)) $(if $(OLD),--faults-old $(OLD))
 
-faults: $(READY) ## run the fault suite, about ten minutes; SEED=n, SERVER=redis-6.2 or valkey; figures in build/faults.json
+faults: $(READY) ## run the fault suite, about twelve minutes; figures in build/faults.json; SEED=n, SERVER=redis-6.2
 	@mkdir -p build
 	$(FAULTS) -m faults --faults-json build/faults.json $(ARGS)
 
-# Row 21 takes an older version of this repository, OLD=revision or the one before the last change.
-faults-long: $(READY) ## 100,000 envelopes in a storm of kills; MINUTES=n of a Redis that comes and goes; about ten minutes
+faults-three: $(READY) ## run the fault suite three times in a row, with another seed each time
+	for run in 1 2 3; do $(MAKE) --no-print-directory faults SEED= || exit 1; done
+
+faults-long: MINUTES = 10
+faults-long: $(READY) ## 100,000 envelopes in a storm of kills, and MINUTES=n of a Redis that comes and goes
 	@mkdir -p build
 	$(FAULTS) -m faults_long --faults-minutes $(MINUTES) --faults-json build/faults-long.json $(ARGS)
-
-faults-three: $(READY) ## run the fault suite three times, with another seed each time
-	for seed in 1 2 3; do $(MAKE) --no-print-directory faults SEED=$${RANDOM:-$$$$}$$seed || exit 1; done
 
 MINUTES ?= 1
 RATE ?= 150
 
 soak: $(READY) ## run load with random faults for MINUTES=n, then check all that is promised; SEED=n repeats
-	PYTHONPATH=tests:worker:. $(BIN)/python -m soak --minutes $(MINUTES) --rate $(RATE) --server $(SERVER) $(if $(SEED),--seed $(SEED))
+	PYTHONPATH=tests:worker:. $(BIN)/python -m soak --minutes $(MINUTES) --rate $(RATE) $(if $(SERVER),--server $(SERVER)) $(if $(SEED),--seed $(SEED))
 
 demo: $(READY) ## register users with and without the relay and compare
 	$(BIN)/lback-relay demo $(ARGS)
