@@ -72,7 +72,7 @@ class Keeping(BrokerPart):
         for signal, (dropped, missed, *absent) in zip(signals, trimmed, strict=True):
             total += dropped
             for name, silent_ms in zip(absent[::2], absent[1::2], strict=True):
-                self._warn(signal, name.decode(), missed, silent_ms / 1000)
+                self._warn(signal, name.decode("utf-8", "replace"), missed, silent_ms / 1000)
         return total
 
     def _warn(self, signal: str, group: str, missed: int, silent_s: float) -> None:

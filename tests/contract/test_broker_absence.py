@@ -165,6 +165,20 @@ def test_several_absent_groups_are_named_each(
     assert len(caplog.records) == 2 + 3
 
 
+def test_a_group_that_another_program_has_made_is_named_as_well_as_can_be(
+    tested: TestedBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its name may be any bytes."""
+    publish(tested.broker, b"1")
+    tested.broker.ensure_groups([SIGNAL], "here")
+    _settle(tested, "here")
+    tested.client.xgroup_create(tested.keys.events(SIGNAL), b"caf\xe9", "0")
+    _trim(tested)
+    assert tested.client.zincrby(tested.keys.seen(SIGNAL), -DAY_MS, b"caf\xe9") > 0
+    assert _trim(tested) == 1
+    assert "group caf\N{REPLACEMENT CHARACTER} has not been seen for 1.0 days" in caplog.text
+
+
 @pytest.mark.parametrize("kind", SERVERS)
 def test_at_maxmemory_trimming_goes_on(kind: str, namespace: str) -> None:
     """It makes room; noting who was seen is not what it may fail for."""
