@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import subprocess
 import sys
 import uuid
@@ -16,7 +17,9 @@ from support.brokers import raw_client, running_server
 from lback_relay.broker import connect, embedded
 from lback_relay.config import RelayConfig
 from lback_relay.errors import BrokerError, BrokerUnavailable
+from lback_signal_worker.cli import _warning_level
 from lback_signal_worker.startup import reach_broker
+from lback_signal_worker.supervised import Supervised
 
 pytestmark = pytest.mark.broker
 
@@ -43,6 +46,26 @@ def test_a_broker_that_keeps_nothing_is_warned_of_at_the_start(
     )
     broker.ping()
     broker.close()
+
+
+def test_only_the_first_of_several_workers_warns(
+    redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others have the same to say."""
+    channel, theirs = socket.socketpair()
+    with channel, theirs:
+        levels = [_warning_level(link) for link in (None, *_workers(channel))]
+    assert levels == [logging.WARNING, logging.WARNING, logging.DEBUG]
+    config = RelayConfig(signals={}, url=redis_url)
+    with caplog.at_level(logging.DEBUG):
+        reach_broker(config, pause=lambda _: None, client_name="test", level=logging.DEBUG)
+    (record,) = (record for record in caplog.records if "keeps nothing" in record.getMessage())
+    assert record.levelno == logging.DEBUG
+
+
+def _workers(channel: socket.socket) -> list[Supervised]:
+    """Return the first and the second of a supervisor's workers."""
+    return [Supervised(1, channel), Supervised(2, channel)]
 
 
 def test_a_broker_for_development_is_not_warned_of(

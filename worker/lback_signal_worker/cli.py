@@ -213,7 +213,7 @@ def main(
             if complete:
                 warnings += [*config.warnings, *mismatches(config, remote_dispatcher)]
             for warning in warnings:
-                logger.warning("%s", warning)
+                logger.log(_warning_level(link), "%s", warning)
             code = _run(worker_config, config, stop, link)
         except _Stopped:
             code = EXIT_DRAINED
@@ -239,7 +239,12 @@ def _run(
             raise _Stopped
 
     try:
-        connect = reach_broker(config, pause=pause, client_name=client_name(worker_config.group))
+        connect = reach_broker(
+            config,
+            pause=pause,
+            client_name=client_name(worker_config.group),
+            level=_warning_level(link),
+        )
     except BrokerUnavailable as error:
         raise BrokerUnavailable(
             f"{error}; start it, or give its address in LBACK_RELAY_URL or --url"
@@ -259,6 +264,11 @@ def _run(
         code = EXIT_RECYCLED
     _bound_exit(code)
     return code
+
+
+def _warning_level(link: Supervised | None) -> int:
+    """Return at which level config and broker are warned of: the first of several says it."""
+    return logging.WARNING if link is None or link.number == 1 else logging.DEBUG
 
 
 def _worker_config(options: dict[str, Any]) -> WorkerConfig:

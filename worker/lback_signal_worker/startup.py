@@ -119,7 +119,11 @@ def mismatches(config: RelayConfig, dispatcher: RemoteDispatcher) -> list[str]:
 
 
 def reach_broker(
-    config: RelayConfig, *, pause: Callable[[float], None], client_name: str
+    config: RelayConfig,
+    *,
+    pause: Callable[[float], None],
+    client_name: str,
+    level: int = logging.WARNING,
 ) -> Callable[[], Broker]:
     """Wait until the broker answers, look at it, and return what makes further connections to it.
 
@@ -127,6 +131,7 @@ def reach_broker(
         config: holds its URL.
         pause: waits some seconds; may raise to give up.
         client_name: shown by ``CLIENT LIST``.
+        level: at which is logged what endangers it.
 
     Raises:
         BrokerUnavailable: it did not answer for ``REACH_S``.
@@ -165,7 +170,7 @@ def reach_broker(
     if found.problems:
         raise BrokerError("\n".join(found.problems))
     for warning in found.warnings:
-        logger.warning("%s", warning)
+        logger.log(level, "%s", warning)
     return make
 
 
