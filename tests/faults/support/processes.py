@@ -128,7 +128,13 @@ class Process:
             self._process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=folder,
-                env={**os.environ, "PYTHONPATH": PYTHON_PATH, **environment},
+                # What it keeps on disk (the spool) is the row's, not the user's.
+                env={
+                    **os.environ,
+                    "PYTHONPATH": PYTHON_PATH,
+                    "XDG_STATE_HOME": str(folder / "state"),
+                    **environment,
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
