@@ -6,7 +6,7 @@ import time
 
 import pytest
 import redis
-from faults.support.ledger import STARTED
+from faults.support.ledger import FINISHED, STARTED
 from faults.support.names import GROUP, HANDLER, LEASE_S, SIGNAL
 from faults.support.scene import Scene
 from support.waiting import wait_until
@@ -39,6 +39,37 @@ def test_a_killed_redis_loses_and_doubles_nothing(scene: Scene) -> None:
     scene.take_account(duplicates=in_hand, stream=True)
     # The senders' pause of up to a second, and a lease for what a lost reply had handed out.
     scene.recovered(restarted_at, recovered_at, within_s=3 * LEASE_S + 5)
+
+
+HUNG_S = 10.0
+
+
+@pytest.mark.row(5, "kill -9 Redis under load (AOF always)")
+def test_a_supervisor_replaces_nobody_while_redis_is_away(scene: Scene) -> None:
+    """Workers that wait for the broker are not hung, however long; each goes on by itself."""
+    server = scene.serve(*AOF, witness=True)
+    supervisor = scene.worker("--processes", "2", "--hung-s", f"{HUNG_S:g}")
+    wait_until(lambda: len(supervisor.said("started: group")) >= 2, what="two children")
+    children = set(supervisor.children())
+    with scene.load(100, plan={HANDLER: {"sleep_s": 0.005}}):
+        wait_until(lambda: children <= workers_since(scene, 0.0), what="the work of both")
+        in_hand = scene.shelf.in_hand()
+        server.kill()
+        time.sleep(1.5 * HUNG_S)
+        server.start()
+        back_at = time.monotonic()
+        in_hand += scene.shelf.in_hand()
+        wait_until(lambda: children <= workers_since(scene, back_at), what="the work of both")
+        scene.throughput_returns(back_at)
+    scene.wait_settled()
+    assert set(supervisor.children()) == children
+    assert not supervisor.said("no progress|starting another")
+    scene.take_account(duplicates=in_hand, stream=True)
+
+
+def workers_since(scene: Scene, since: float) -> set[int]:
+    """Return the pids of workers whose handlers have ended since then."""
+    return {line.pid for line in scene.ledger.of(FINISHED) if line.at > since}
 
 
 @pytest.mark.faults_quick

@@ -156,15 +156,16 @@ def test_a_slow_way_costs_time_and_nothing_else(scene: Scene, way: str) -> None:
     workers = [scene.worker(url=proxy.url), scene.worker(url=proxy.url)]
     relay = scene.relay(url=proxy.url)
     plan = {HANDLER: {"sleep_s": 1.5 * LEASE_S}}
-    # So that they know how long a handler takes, and read no more than four at once: a batch whose
-    # transfer takes longer than the lease is another worker's before it has arrived.
-    scene.wait_finished(scene.send(8, plan={HANDLER: {"sleep_s": 0.2}}, relay=relay))
     if way == "latency":
+        # Large batches of quick ones, and all slots taken by slow ones meanwhile.
         proxy.slow_down(delay_s=0.05, jitter_s=0.05)
         keys = scene.send(16, plan=plan, relay=relay)
-        with scene.load(50, relay=relay):
+        with scene.load(200, relay=relay):
             time.sleep(10.0)
     else:
+        # So that they know how long a handler takes, and read no more than four at once: a batch
+        # whose transfer takes longer than the lease is another worker's before it has arrived.
+        scene.wait_finished(scene.send(8, plan={HANDLER: {"sleep_s": 0.2}}, relay=relay))
         proxy.slow_down(bytes_per_s=1000)
         keys = scene.send(16, plan=plan, relay=relay)
     scene.wait_finished([*keys, *scene.ledger.published()], 120)
