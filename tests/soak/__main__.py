@@ -67,7 +67,7 @@ class Soak:
             time.sleep(WARM_S)
             for each in self.watched:
                 each.files_before = open_files(each.pid)
-            self._suffer()
+            self._hold(self._suffer)
             say(f"{self._now():5.0f} s  no more faults; all must get well")
             self._hold(self._everybody_works)
             for each in self.watched:
