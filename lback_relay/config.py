@@ -25,6 +25,7 @@ from lback_relay.config_checks import (
     check_publish,
     check_reveal,
     closest,
+    folder,
     integer,
     kind,
     number,
@@ -97,8 +98,13 @@ class RelayConfig:
         namespace: first part of every key and channel in the broker.
         publishing: "background" returns from ``send`` at once; "sync" when the broker has answered.
         publish_timeout_s: longest time that one ``send`` waits for the broker.
-        max_queued: envelopes kept in memory while the broker is away.
+        max_queued: envelopes kept in memory; further ones go to the spool, out of order.
         flush_timeout_s: longest time that a process waits at its exit to send what is queued.
+        spool_dir: folder of the spool, which keeps what can't be sent; "auto" means "lback-relay"
+            in the user's state folder, "off" keeps it in memory alone.
+        spool_sync: "full" forces each write of the spool to the disk; "normal" leaves that to the
+            operating system: what is spooled survives a killed process, not a power failure.
+        max_spool_bytes: size that the spool's file may reach.
         max_payload_bytes: size of an encoded envelope; larger values are omitted.
         max_string_length: characters of one text; the rest is cut, and marked as cut.
         email: whether the registration e-mail is relayed as :data:`EMAIL_SIGNAL`.
@@ -117,6 +123,9 @@ class RelayConfig:
         default=100_000, metadata={"check": integer(1, 100_000_000, "envelopes")}
     )
     flush_timeout_s: float = field(default=5.0, metadata={"check": number(0, 3600, "s")})
+    spool_dir: str = field(default="auto", metadata={"check": folder})
+    spool_sync: str = field(default="full", metadata={"check": one_of("full", "normal")})
+    max_spool_bytes: int = field(default=2**30, metadata={"check": integer(2**20, 2**40, "bytes")})
     max_payload_bytes: int = field(
         default=1_048_576, metadata={"check": integer(256, MAX_PAYLOAD_BYTES, "bytes")}
     )
@@ -145,6 +154,11 @@ class RelayConfig:
     def masked_url(self) -> str:
         """The broker's URL as it may be printed."""
         return mask_url(self.url)
+
+    def max_backlog_of(self, name: str) -> int | None:
+        """Return how many entries a signal's stream may hold; None for no limit."""
+        signal = self.signals.get(name)
+        return None if signal is None else signal.max_backlog
 
     def __repr__(self) -> str:
         shown = [f"signals={sorted(self.signals)!r}", f"url={self.masked_url!r}"]

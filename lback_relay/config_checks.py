@@ -10,6 +10,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from lback_relay.envelope import DELIVERY_MODES
@@ -67,6 +68,15 @@ def number(minimum: float, maximum: float, unit: str) -> Check:
 def true_or_false(value: object) -> tuple[Any, list[str]]:
     """Check a switch. The text "False" would count as true, so text is refused."""
     return value, [] if isinstance(value, bool) else [f"must be true or false, not {kind(value)}"]
+
+
+def folder(value: object) -> tuple[Any, list[str]]:
+    """Check a folder's path: absolute, because programs start in different folders."""
+    if not isinstance(value, str):
+        return value, [f"must be text, not {kind(value)}"]
+    if value in {"auto", "off"} or Path(value).expanduser().is_absolute():
+        return value, []
+    return value, ["must be a folder's absolute path, 'auto' or 'off'"]
 
 
 def one_of(*words: str) -> Check:

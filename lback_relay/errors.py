@@ -15,6 +15,8 @@
     │   ├── BacklogFull              the stream has reached max_backlog
     │   ├── SettlementRefused        retries or dead letters could not be written
     │   └── LeaseLost                the entry belongs to another consumer now
+    ├── SpoolError                   the spool's file can't be written or read
+    │   └── SpoolDamaged
     └── DrainTimeout                 handlers were still running when the drain's time was up
 
 Two exceptions are not errors but a handler's word to the worker, and stand apart:
@@ -117,6 +119,14 @@ class SettlementRefused(BrokerError):
 
 class LeaseLost(BrokerError):
     """The entry belongs to another consumer now; nothing was changed."""
+
+
+class SpoolError(RelayError):
+    """The spool can't be written or read now; what is in it stays."""
+
+
+class SpoolDamaged(SpoolError):
+    """The spool's file is no such file any more; it has to be looked at by a person."""
 
 
 class DrainTimeout(RelayError):

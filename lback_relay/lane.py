@@ -2,8 +2,14 @@
 
 An entry's sequence number follows from its place: entries are appended behind and leave in front,
 so that a number, once tried, always stands for the same envelope, however the batches are cut. The
-broker can therefore be given a batch again, whole or in part, until it has answered. Knows no
-broker, no thread and no clock; whoever holds the line (``line.py``) calls it.
+broker can therefore be given a batch again, whole or in part, until it has answered.
+
+A lane goes to the broker or, in the same batches, through the spool. From the first envelope in the
+spool on all must go there, or a later one would overtake it; once the broker has them all the lane
+is direct again, under a new producer's id: should any row of the old one come to light later, no
+later number may hide it.
+
+Knows no broker, no thread and no clock; whoever holds the line (``line.py``) calls it.
 """
 
 from __future__ import annotations
@@ -11,6 +17,7 @@ from __future__ import annotations
 from _thread import allocate_lock
 from collections import deque
 from typing import Final
+from uuid import uuid4
 
 from tenacity import wait_exponential, wait_random
 from tenacity.wait import wait_base
@@ -66,15 +73,27 @@ class Lane:
 
     Attributes:
         entries: first to be sent first.
+        producer_id: who numbers them.
+        spooled: earlier ones are in the spool.
         first_sequence: the number of the first entry; the others follow.
         retry_at: not to be tried before; seconds of the monotonic clock.
         refusals: in a row.
     """
 
-    __slots__ = ("_max_batch", "entries", "first_sequence", "refusals", "retry_at")
+    __slots__ = (
+        "_max_batch",
+        "entries",
+        "first_sequence",
+        "producer_id",
+        "refusals",
+        "retry_at",
+        "spooled",
+    )
 
     def __init__(self) -> None:
         self.entries: deque[Entry] = deque()
+        self.producer_id = uuid4().hex
+        self.spooled = False
         self.first_sequence = 1
         self.retry_at = 0.0
         self.refusals = 0
@@ -116,7 +135,13 @@ class Lane:
         """Leave the lane alone for a while, longer each time in a row."""
         self.refusals += 1
         self.retry_at = now_s + pause_s(WAIT_FOR_ROOM, self.refusals)
-        self.release_waiting()
+
+    def direct(self) -> None:
+        """Go to the broker from now on: nothing of the lane is in the spool any more."""
+        self.producer_id = uuid4().hex
+        self.spooled = False
+        self.refusals = 0
+        self.retry_at = 0.0
 
     def release_waiting(self) -> None:
         """End the waits for these entries; they stay queued."""

@@ -7,11 +7,13 @@ entry. A thread, started when first needed, sends what nobody waits for. ``circu
 states of the broker.
 
 An entry: put -> (inbox) -> sorted -> (lane) -> sent -> accepted, and gone; or sent -> no answer or
-refused -> (still in its lane, under the same number) -> sent again; or, at ``max_queued``, dropped.
-What can go wrong in between: the reply is lost (the number makes the second sending harmless); the
-sender is interrupted, or its time is up (the thread is woken, the entry is still in its place); a
-lane is refused (it pauses, the others go on); the process forks (the child makes a line of its own)
-or ends (``close``; a killed process loses what is queued).
+refused -> (still in its lane, under the same number) -> spooled -> drained, and gone. Without a
+spool, or while it can't be written, it stays in its lane and is sent again; beyond ``max_queued``
+entries it is dropped. What can go wrong in between: the reply is lost (the number makes the second
+sending harmless); the sender is interrupted, or its time is up (the thread is woken, the entry is
+still in its place); a lane is refused (it is spooled, the others go on); the process forks (the
+child makes a line of its own), ends (``close`` spools what can't be sent) or is killed (what is
+queued in memory is lost, what is spooled is not).
 
 Knows neither Redis nor the modes of publishing. Durations are seconds.
 """
@@ -22,16 +24,23 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
+from typing import Final
 
 from lback_relay.broker.base import Broker
 from lback_relay.circuit import Known
 from lback_relay.config import SignalConfig
-from lback_relay.lane import Ticket
+from lback_relay.errors import SpoolError
+from lback_relay.lane import Lane, Ticket
 from lback_relay.sending import Sending
+from lback_relay.spool import Spool
+from lback_relay.spool_drain import Drain, DrainThread
 from lback_relay.throttle import ThrottledLog
+
+LOOK_EVERY_S: Final = 5.0
+"""Between two looks, by a thread that is awake, for what other processes have left in the spool."""
 
 _log = logging.getLogger("lback_relay.publisher")
 
@@ -41,19 +50,56 @@ _monotonic = time.monotonic
 class Line:
     """The line of one process, with its thread.
 
+    Args:
+        connect: makes a broker; called when first needed.
+        max_queued: entries kept in memory.
+        spool: keeps what can't be sent; None keeps it in memory.
+        max_backlog: the limit of each signal that has one, for the drain.
+
     Attributes:
         pid: the process that it belongs to.
         sending: what is sent by whoever holds the line.
-        dropped: envelopes that found the queue full.
+        dropped: envelopes that found the queue full and no spool.
+        spool: what keeps those that can't be sent, if there is any.
     """
 
-    def __init__(self, connect: Callable[[], Broker], *, max_queued: int) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Broker],
+        *,
+        max_queued: int,
+        spool: Spool | None = None,
+        max_backlog: Callable[[str], int | None] = lambda _signal: None,
+    ) -> None:
         self.pid = os.getpid()
         self.dropped = 0
         self._max_queued = max_queued
         log = ThrottledLog(_log)
         self._say = log.say
-        self.sending = Sending(connect, wake=self._wake, log=log)
+        self.spool = spool
+        self.sending = Sending(
+            connect, wake=self._wake, log=log, spool=spool, drain=self._wake_drain
+        )
+        self._drain: Drain | None = None
+        self._drain_thread: DrainThread | None = None
+        if spool is not None:
+            self._drain = Drain(
+                spool,
+                connect,
+                max_backlog=max_backlog,
+                finishing=self._finishing,
+                circuit=self.sending.circuit,
+            )
+            self._drain_thread = DrainThread(
+                spool,
+                self._drain,
+                self.sending.circuit,
+                own_lanes=self._spooled_lanes,
+                abandon=self._abandon_spool,
+                log=log,
+            )
+        self._overflowed = Lane()  # who numbers what found the queue full
+        self._look_at = 0.0
         self._held = threading.Lock()  # the line itself
         self._asleep = True  # whoever puts an entry must wake the thread
         # Not an Event: its lock would dead-lock a sender in an OS-signal handler or a __del__.
@@ -66,7 +112,7 @@ class Line:
     def put(self, signal: SignalConfig, encoded: bytes) -> None:
         """Queue an envelope and return at once."""
         if len(self.sending.inbox) + self.sending.sorted >= self._max_queued:
-            self._overflow(signal)
+            self._overflow(signal, encoded)
             return
         self.sending.inbox.append((signal, encoded, None))
         if self._asleep:
@@ -80,11 +126,12 @@ class Line:
         in the second half.
         """
         lane = self.sending.lanes.get(signal.name)
-        if self.sending.circuit.known is Known.DOWN or (lane is not None and lane.refusals):
+        hopeless = self.sending.circuit.known is Known.DOWN or (lane is not None and lane.refusals)
+        if hopeless and not self.sending.spools(lane):
             self.put(signal, encoded)
             return
         if len(self.sending.inbox) + self.sending.sorted >= self._max_queued:
-            self._overflow(signal)
+            self._overflow(signal, encoded)
             return
         began_at = _monotonic()
         ticket = Ticket()
@@ -107,7 +154,7 @@ class Line:
         led = False
         while not ticket.settled:
             waited_s = _monotonic() - began_at
-            if self.sending.circuit.known is Known.UP and waited_s <= timeout_s / 2:
+            if self._may_lead() and waited_s <= timeout_s / 2:
                 if self._held.acquire(blocking=False):
                     led = True
                     try:
@@ -122,6 +169,10 @@ class Line:
         if led:
             self._hand_over()
 
+    def _may_lead(self) -> bool:
+        """Return whether a sender may hold the line: no unanswered call is to be feared."""
+        return self.sending.circuit.known is Known.UP or self.sending.spools(None)
+
     def _hand_over(self) -> None:
         """Let the next one send what was put while this sender held the line."""
         try:
@@ -135,8 +186,26 @@ class Line:
         elif self._asleep:
             self._wake()
 
-    def _overflow(self, signal: SignalConfig) -> None:
-        """Drop an envelope that finds the queue full. The spool will take it here."""
+    def _overflow(self, signal: SignalConfig, encoded: bytes) -> None:
+        """Spool an envelope that finds the queue full, out of order; without a spool drop it."""
+        if self.spool is not None:
+            lane = self._overflowed
+            try:
+                with self._starting:
+                    self.spool.append(
+                        signal.name,
+                        lane.producer_id,
+                        lane.first_sequence,
+                        signal.delivery,
+                        [encoded],
+                    )
+                    lane.first_sequence += 1
+                    self.sending.spooled += 1
+            except SpoolError as error:
+                self.sending.note_spool_failure(error)
+            else:
+                self._wake_drain()
+                return
         with self._starting:
             self.dropped += 1
         self._say(
@@ -145,6 +214,50 @@ class Line:
             self._max_queued,
             signal=signal.name,
         )
+
+    # the spool -------------------------------------------------------------------------------
+
+    def drained(self) -> int:
+        """Return how many envelopes this process has sent from the spool."""
+        return 0 if self._drain is None else self._drain.published
+
+    def _wake_drain(self) -> None:
+        if self._drain_thread is not None:
+            self._drain_thread.wake()
+
+    def _spooled_lanes(self) -> list[tuple[str, str]]:
+        lanes = self.sending.lanes
+        return [(name, lane.producer_id) for name, lane in lanes.items() if lane.spooled]
+
+    @contextmanager
+    def _finishing(self, signal: str, producer_id: str) -> Iterator[None]:
+        """Hold the line while the end of a lane of this process leaves the spool."""
+        lane = self.sending.lanes.get(signal)
+        if lane is None or lane.producer_id != producer_id:
+            yield
+            return
+        with self._held:
+            yield
+            lane.direct()
+        if lane.entries or self.sending.inbox:
+            self._wake()
+
+    def _abandon_spool(self, error: SpoolError) -> None:
+        with self._held:
+            self.sending.note_spool_failure(error)
+        self._wake()
+
+    def _look_for_left(self) -> None:
+        """Drain what processes that are gone have left."""
+        if self.spool is None or _monotonic() < self._look_at:
+            return
+        self._look_at = _monotonic() + LOOK_EVERY_S
+        try:
+            self.spool.prepare()
+            if self.spool.next_lane() is not None:
+                self._wake_drain()
+        except SpoolError as error:
+            self._say(logging.WARNING, "Nothing is kept while the broker is away: %s", error)
 
     # the thread ------------------------------------------------------------------------------
 
@@ -182,13 +295,18 @@ class Line:
 
     def _send_until_closed(self, thread: threading.Thread) -> None:
         while self._thread is thread:
+            self._look_for_left()
             with self._held:
                 self.sending.round()
                 pause = self.sending.pause_s()
             if pause == 0 or (pause is None and self.sending.inbox):
                 continue
-            # An entry for a broker that is away is no reason to wake up.
-            self._asleep = pause is None or self.sending.circuit.known is not Known.DOWN
+            # An entry for a broker that is away is no reason to wake up, but for the spool.
+            self._asleep = (
+                pause is None
+                or self.sending.circuit.known is not Known.DOWN
+                or self.sending.spools(None)
+            )
             if self._asleep and self.sending.inbox:  # put before anybody could know of the sleep
                 continue
             with suppress(Empty):
@@ -199,8 +317,15 @@ class Line:
 
     # the end ---------------------------------------------------------------------------------
 
-    def flush(self, timeout_s: float) -> bool:
-        """Send in the caller's own thread what is queued now. Returns whether all of it went."""
+    def flush(self, timeout_s: float, *, keep: bool = False) -> bool:
+        """Send in the caller's own thread what is queued now.
+
+        Args:
+            timeout_s: longest wait.
+            keep: whether the spool is good enough while the broker does not answer.
+
+        Returns: whether all of it went to the broker.
+        """
         sending = self.sending
         until = _monotonic() + timeout_s
         ends: dict[str, int] | None = None
@@ -212,26 +337,22 @@ class Line:
                     sending.retry_now()
                 sending.round()
                 lanes = sending.lanes
-                gone = all(lanes[name].first_sequence >= end for name, end in ends.items())
-                pause = sending.pause_s() or 0.0
+                safe = all(lanes[name].first_sequence >= end for name, end in ends.items())
+                gone = safe and not any(lanes[name].spooled for name in ends)
+                pause = sending.pause_s()
             finally:
                 self._held.release()
             left_s = until - _monotonic()
-            if gone or left_s <= 0:
+            if gone or left_s <= 0 or (keep and safe and sending.circuit.known is Known.DOWN):
                 return gone
-            time.sleep(min(pause, left_s))
+            # While the drain is at it there is nothing to do here.
+            time.sleep(min(0.01 if pause is None else pause, left_s))
         return False
 
     def close(self, flush_timeout_s: float) -> None:
-        """Flush, end the thread, close the connection. Sending afterwards begins anew."""
-        if not self.flush(flush_timeout_s):
-            self._say(
-                logging.ERROR,
-                "Not sent within flush_timeout_s: %d signals, after %s s; "
-                "they are lost if the process ends now",
-                self.sending.queued(),
-                flush_timeout_s,
-            )
+        """Flush or spool, end the threads, close the connection. Sending afterwards begins anew."""
+        if not self.flush(flush_timeout_s, keep=True):
+            self._keep_the_rest(flush_timeout_s)
         with self._starting:
             thread, self._thread = self._thread, None
             self._asleep = True
@@ -239,3 +360,30 @@ class Line:
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=1.0)  # it may be in a call that is not answered
         self.sending.close_broker()
+        if self._drain_thread is not None:
+            self._drain_thread.stop()
+        if self.spool is not None:
+            self.spool.close()
+
+    def _keep_the_rest(self, flush_timeout_s: float) -> None:
+        """Spool what the broker has not taken in time, and say what becomes of it."""
+        if self._held.acquire(timeout=1.0):  # a call that is not answered may hold it
+            try:
+                self.sending.spool_all()
+            finally:
+                self._held.release()
+        queued = self.sending.queued()
+        if queued:
+            self._say(
+                logging.ERROR,
+                "Not sent within flush_timeout_s: %d signals, after %s s; "
+                "they are lost if the process ends now",
+                queued,
+                flush_timeout_s,
+            )
+        elif self.spool is not None:
+            self._say(
+                logging.WARNING,
+                "Signals stay in the spool; the next process that sends here, or "
+                "'lback-relay spool drain', sends them",
+            )

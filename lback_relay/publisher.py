@@ -9,9 +9,10 @@ process's own::
 
 A forked child has its own producer id, connection and thread, and nothing of what its parent had
 queued, which is the parent's to send. At the end of a process what is queued is flushed, for
-``flush_timeout_s`` at most, after ``sys.exit`` and uncaught exceptions, too. A process that is
-killed (by SIGKILL, or a SIGTERM that nobody handles), or that ends by ``os._exit`` as children of
-multiprocessing do, flushes nothing: call :meth:`Publisher.close` there.
+``flush_timeout_s`` at most, after ``sys.exit`` and uncaught exceptions, too, and what the broker
+does not take goes to the spool. A process that is killed (by SIGKILL, or a SIGTERM that nobody
+handles), or that ends by ``os._exit`` as children of multiprocessing do, flushes nothing: call
+:meth:`Publisher.close` there.
 
 Knows neither Redis nor envelopes. Durations are seconds.
 """
@@ -28,6 +29,7 @@ from importlib import import_module
 from lback_relay.broker.base import Broker
 from lback_relay.config import SignalConfig
 from lback_relay.line import Line
+from lback_relay.spool import Spool
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +37,8 @@ _log = logging.getLogger(__name__)
 # taken, or the module half made, in the child; after the main thread's end the client can't be
 # imported any more. The codec is what a socket encodes the host's name with.
 _LOADED_BEFORE_THREADS = ("lback_relay.broker.redis", "encodings.idna")
+
+_COUNTS = ("published", "queued", "spooled", "dropped", "failed", "spool_failed")
 
 
 class Publisher:
@@ -45,8 +49,10 @@ class Publisher:
             not take longer than ``publish_timeout_s`` where ``background`` is false.
         background: whether :meth:`publish` returns at once instead of waiting for the broker.
         publish_timeout_s: longest wait of one publish that is not in the background.
-        max_queued: envelopes kept while the broker is away; further ones are dropped, loudly.
+        max_queued: envelopes kept in memory; further ones go to the spool, or are dropped, loudly.
         flush_timeout_s: longest wait for what is queued when closing and at the process's end.
+        open_spool: makes a process's access to the spool; None keeps in memory what can't be sent.
+        max_backlog: the limit of each signal that has one, for draining the spool.
     """
 
     def __init__(
@@ -57,6 +63,8 @@ class Publisher:
         publish_timeout_s: float = 0.25,
         max_queued: int = 100_000,
         flush_timeout_s: float = 5.0,
+        open_spool: Callable[[], Spool | None] = lambda: None,
+        max_backlog: Callable[[str], int | None] = lambda _signal: None,
     ) -> None:
         for module in _LOADED_BEFORE_THREADS:
             import_module(module)
@@ -65,6 +73,8 @@ class Publisher:
         self._publish_timeout_s = publish_timeout_s
         self._max_queued = max_queued
         self._flush_timeout_s = flush_timeout_s
+        self._open_spool = open_spool
+        self._max_backlog = max_backlog
         self._lines: dict[int, Line] = {}
         self._line: Line | None = None
 
@@ -100,7 +110,8 @@ class Publisher:
     def close(self) -> None:
         """Flush, end the thread and close the connection; a later publish begins anew.
 
-        What could not be flushed stays queued for a later publish. Idempotent.
+        What could not be sent is in the spool then, or stays queued for a later publish where there
+        is none. Idempotent.
         """
         line = self._own_line()
         if line is not None:
@@ -109,19 +120,29 @@ class Publisher:
     def counts(self) -> Mapping[str, int]:
         """Return this process's figures.
 
-        Returns: ``published`` (envelopes accepted by the broker), ``queued`` (waiting for it),
-            ``dropped`` (because the queue was full), ``failed`` (calls that the broker refused or
-            did not answer).
+        Returns: ``published`` (envelopes accepted by the broker, from the spool, too), ``queued``
+            (waiting in memory), ``spooled`` (written to the spool by this process), ``dropped``
+            (because the queue was full), ``failed`` (calls that the broker refused or did not
+            answer), ``spool_failed`` (writes of the spool that failed).
         """
         line = self._own_line()
         if line is None:
-            return {"published": 0, "queued": 0, "dropped": 0, "failed": 0}
-        return {
-            "published": line.sending.published,
-            "queued": line.sending.queued(),
-            "dropped": line.dropped,
-            "failed": line.sending.failed,
-        }
+            return dict.fromkeys(_COUNTS, 0)
+        sending = line.sending
+        return dict(
+            zip(
+                _COUNTS,
+                (
+                    sending.published + line.drained(),
+                    sending.queued(),
+                    sending.spooled,
+                    line.dropped,
+                    sending.failed,
+                    sending.spool_failed,
+                ),
+                strict=True,
+            )
+        )
 
     def _own_line(self) -> Line | None:
         line = self._line
@@ -130,15 +151,25 @@ class Publisher:
     def _open_line(self) -> Line:
         """Make this process's line: the first one, or the first after a fork."""
         pid = os.getpid()
-        made = Line(self._connect, max_queued=self._max_queued)
+        made = Line(
+            self._connect,
+            max_queued=self._max_queued,
+            spool=self._open_spool(),
+            max_backlog=self._max_backlog,
+        )
         # Not under a lock, which a fork might have copied locked; setdefault is atomic.
         line = self._lines.setdefault(pid, made)
         for other in [other for other in self._lines if other != pid]:
-            self._lines.pop(other, None)
+            inherited = self._lines.pop(other, None)
+            if inherited is not None:
+                _inherited.append(inherited.spool)
         _lines.setdefault(line, self._flush_timeout_s)
         self._line = line
         return line
 
+
+# Kept for ever: a child must not even close a SQLite connection of its parent's.
+_inherited: list[Spool | None] = []
 
 # Every line that has a publisher or a thread, with its flush_timeout_s.
 _lines: weakref.WeakKeyDictionary[Line, float] = weakref.WeakKeyDictionary()

@@ -28,6 +28,7 @@ from lback_relay.errors import RelayError
 from lback_relay.outbox import Outbox
 from lback_relay.projection import Projection
 from lback_relay.publisher import Publisher
+from lback_relay.spool import open_spool
 from lback_relay.transaction import after_commit, session_at_hand, watch_sessions
 
 if TYPE_CHECKING:
@@ -276,6 +277,8 @@ def _make_publisher(config: RelayConfig) -> Publisher:
         publish_timeout_s=config.publish_timeout_s,
         max_queued=config.max_queued,
         flush_timeout_s=config.flush_timeout_s,
+        open_spool=lambda: open_spool(config),
+        max_backlog=config.max_backlog_of,
     )
 
 

@@ -34,7 +34,7 @@ class RecordingBroker:
         self.callers: list[threading.Thread] = []
         self.closed = 0
         self.pid = os.getpid()
-        self._accepted: dict[tuple[str, str], int] = defaultdict(int)
+        self._accepted: dict[tuple[str, str], int] = {}
 
     def publish(
         self,
@@ -54,7 +54,8 @@ class RecordingBroker:
         self.callers.append(threading.current_thread())
         number = len(self.calls)
         self.before(number, signal)
-        accepted = self._accepted[producer_id, signal]
+        # Of a producer that it has not met, the broker takes any first number.
+        accepted = self._accepted.get((producer_id, signal), first_sequence - 1)
         assert first_sequence <= accepted + 1, "a number was left out"
         new = encoded[max(0, accepted - first_sequence + 1) :]
         self.streams[signal].extend(new)
