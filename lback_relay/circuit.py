@@ -4,8 +4,8 @@ The states, and what a sender that waits for its envelope does in each::
 
     UNKNOWN  never called, or the last call was not answered  lets the thread call, and waits
     UP       the last call was answered                       calls by itself when the line is free
-    DOWN     two calls in a row were not answered, or the     does not wait: the envelope is queued
-             very first one                                   and the thread sends it
+    DOWN     two calls in a row were not answered, or the     does not wait: the entry is spooled,
+             very first one                                   or queued where there is no spool
 
     UNKNOWN -answer-> UP -no answer-> UNKNOWN -no answer-> DOWN -answer-> UP
 

@@ -174,7 +174,7 @@ class Line:
         return self.sending.circuit.known is Known.UP or self.sending.spools(None)
 
     def _hand_over(self) -> None:
-        """Let the next one send what was put while this sender held the line."""
+        """Let the next one send what was put while the line was held: it waits for a knock."""
         try:
             next_ticket = self.sending.inbox[0][2]
         except IndexError:
@@ -236,16 +236,17 @@ class Line:
         if lane is None or lane.producer_id != producer_id:
             yield
             return
-        with self._held:
-            yield
-            lane.direct()
-        if lane.entries or self.sending.inbox:
-            self._wake()
+        try:
+            with self._held:
+                yield
+                lane.direct()
+        finally:  # also when the broker has not answered: who found the line held waits
+            self._hand_over()
 
     def _abandon_spool(self, error: SpoolError) -> None:
         with self._held:
             self.sending.note_spool_failure(error)
-        self._wake()
+        self._hand_over()
 
     def _look_for_left(self) -> None:
         """Drain what processes that are gone have left."""
@@ -342,6 +343,7 @@ class Line:
                 pause = sending.pause_s()
             finally:
                 self._held.release()
+                self._hand_over()
             left_s = until - _monotonic()
             if gone or left_s <= 0 or (keep and safe and sending.circuit.known is Known.DOWN):
                 return gone
@@ -372,6 +374,7 @@ class Line:
                 self.sending.spool_all()
             finally:
                 self._held.release()
+                self._hand_over()
         queued = self.sending.queued()
         if queued:
             self._say(

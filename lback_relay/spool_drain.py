@@ -121,6 +121,7 @@ class Drain:
         self._circuit = circuit
         self._broker: Broker | None = None
         self._max_batch = MAX_BATCH
+        self._answered = False  # the last call was
         self._published: dict[tuple[str, str], int] = {}  # not removed yet: the last number
         self._spool_error: SpoolError | None = None
 
@@ -186,8 +187,9 @@ class Drain:
         """
         if (signal, producer) in self._published:
             self._remove(signal, producer)
-        while (batch := self._next(signal, producer)) and not batch.whole:
-            if only_end or until():
+        # Nobody waits for a call that may not be answered: the end is sent by a second one.
+        while (batch := self._next(signal, producer)) and not (batch.whole and self._answered):
+            if (only_end and not batch.whole) or until():
                 return
             self._publish(signal, producer)
             progress()
@@ -209,6 +211,7 @@ class Drain:
         batch = self._next(signal, producer)
         if batch is None:
             return False
+        self._answered = False
         try:
             if self._broker is None:
                 self._broker = self._connect()
@@ -224,6 +227,7 @@ class Drain:
         except BrokerUnavailable:
             self._max_batch = max(1, self._max_batch // 2)
             raise
+        self._answered = True
         if self._circuit is not None:
             self._circuit.answered()
         self._max_batch = min(MAX_BATCH, self._max_batch * 2)

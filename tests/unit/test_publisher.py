@@ -423,6 +423,30 @@ def test_flush_gives_up_on_a_line_that_is_held(
     assert publisher.flush()
 
 
+def test_who_comes_during_a_flush_is_not_left_waiting(
+    broker: RecordingBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The line was held when the sender came: who lets go of it tells the sender."""
+    line = line_module.Line(connecting(broker), max_queued=10)
+    line.put_and_wait(SIGNAL, b"0", 30)
+    wait_until(lambda: line._asleep, what="the thread's sleep")
+    go_on = threading.Event()
+    broker.before = waiting_for(go_on)
+    line.sending.inbox.append((SIGNAL, b"1", None))
+    flush = threading.Thread(target=line.flush, args=(30,))
+    flush.start()
+    wait_until(lambda: len(broker.calls) == 2)
+    sender = threading.Thread(target=line.put_and_wait, args=(SIGNAL, b"2", 60))
+    sender.start()
+    wait_until(lambda: len(line.sending.inbox) == 1)
+    go_on.set()
+    flush.join()
+    sender.join()
+    assert "has not answered within" not in caplog.text
+    assert broker.streams[SIGNAL.name] == [b"0", b"1", b"2"]
+    line.close(0)
+
+
 def test_close_flushes_and_a_later_publish_begins_anew(
     publisher: Publisher, broker: RecordingBroker
 ) -> None:

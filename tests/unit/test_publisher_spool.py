@@ -208,6 +208,39 @@ def test_closing_spools_what_the_broker_does_not_take(
     assert broker.streams[SIGNAL.name] == numbered(104)
 
 
+def test_a_drain_that_fails_at_the_end_leaves_nobody_waiting(
+    make: MakePublisher, broker: RecordingBroker, spool: Spool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It holds the line for the end of a lane; who finds it held is told when it lets go."""
+    publisher = make(background=False)
+    drains: list[int] = []
+    held, let_go = threading.Event(), threading.Event()
+
+    def answer_once(call: int, signal: str) -> None:
+        if broker.callers[-1].name != "lback-relay-spool":
+            silent(call, signal)
+        drains.append(call)
+        if len(drains) == 1:
+            publish(publisher, numbered(1, 1))  # so that a second call is needed
+            return
+        held.set()
+        let_go.wait(60)
+        silent(call, signal)
+
+    broker.before = answer_once
+    publish(publisher, numbered(1))
+    assert held.wait(60)
+    sender = threading.Thread(target=publish, args=(publisher, numbered(1, 2)))
+    sender.start()
+    wait_until(lambda: publisher.counts()["queued"] == 1)
+    let_go.set()
+    sender.join()
+    assert "has not answered within" not in caplog.text
+    broker.before = answering
+    assert publisher.flush(60)
+    assert broker.streams[SIGNAL.name] == numbered(3)
+
+
 def test_another_process_may_be_draining(
     make: MakePublisher, broker: RecordingBroker, path: Path, spool: Spool
 ) -> None:

@@ -1,18 +1,14 @@
-"""Processes whose wall clocks are off: a small library, compiled here, is put before libc."""
+"""Processes whose wall clocks are off."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Final
 
-from support.brokers import skip_or_fail
-
-_SOURCE: Final = Path(__file__).with_name("clock.c")
+from faults.support.preload import compiled
 
 
 def shifted_clock(folder: Path, shift_s: int) -> dict[str, str]:
@@ -22,12 +18,7 @@ def shifted_clock(folder: Path, shift_s: int) -> dict[str, str]:
         folder: where the library is put.
         shift_s: seconds; negative: behind.
     """
-    compiler = shutil.which("cc") or skip_or_fail("there is no C compiler (cc) on the PATH")
-    library = folder / "clock.so"
-    if not library.exists():
-        subprocess.run(
-            [compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(_SOURCE)], check=True
-        )
+    library = compiled("clock", folder)
     environment = {"LD_PRELOAD": str(library), "FAULTS_CLOCK_SHIFT_S": str(shift_s)}
     shown = subprocess.run(
         [sys.executable, "-S", "-c", "import time; print(time.time())"],

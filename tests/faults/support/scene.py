@@ -157,6 +157,8 @@ class Scene:
                 url=url,
                 namespace=NAMESPACE,
                 publishing=publishing,
+                # As in the row's other processes, which share it.
+                spool_dir=str(self.folder / "state" / "lback-relay"),
             )
             relay = self._relays[url + publishing] = Relay(config)
             self._stack.callback(relay.close)
