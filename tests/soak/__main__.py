@@ -132,12 +132,14 @@ class Soak:
         assert not idle(), f"the workers {idle()} have not worked since the last fault"
 
     def _end_senders(self) -> None:
-        for sender in self.site.senders:
+        senders = [*self.site.senders, self.site.mortal_sender]
+        for sender in senders:
             sender.send(signal.SIGTERM)
-        for sender in self.site.senders:
+        for sender in senders:
             code = sender.wait(120)
             say(f"{sender.log.stem}: {sender.tail().splitlines()[-1]}")
             assert code == 0, f"what {sender.log.stem} had queued did not reach the broker"
+        self.site.drain_spool()
 
     def _end_workers(self) -> None:
         workers = [self.site.fleet, self.site.veteran, self.site.mortal]

@@ -17,6 +17,7 @@ KILL_WORKER: Final = "kill -9 a worker"
 STOP_WORKER: Final = "SIGSTOP a worker"
 DRAIN_WORKER: Final = "SIGTERM a worker"
 RECYCLE: Final = "SIGHUP the supervisor"
+KILL_SENDER: Final = "kill -9 a sender"
 KILL_REDIS: Final = "kill -9 Redis"
 PAUSE_REDIS: Final = "SIGSTOP Redis"
 CUT: Final = "cut a line"
@@ -29,6 +30,7 @@ WEIGHTS: Final[Mapping[str, int]] = {
     STOP_WORKER: 2,
     DRAIN_WORKER: 2,
     RECYCLE: 1,
+    KILL_SENDER: 3,
     KILL_REDIS: 3,
     PAUSE_REDIS: 1,
     CUT: 3,

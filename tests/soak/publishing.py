@@ -1,7 +1,9 @@
-"""A soak's sender: ``python -m soak.publishing URL NAME RATE SEED PUBLISHING``.
+"""A soak's sender: ``python -m soak.publishing URL NAME RATE SEED WAY``.
 
 Sends RATE envelopes a second with the keys ``NAME-0``, ``NAME-1``, … until SIGTERM; then all that
-is queued has 60 s to reach the broker, and the exit code tells whether it has.
+is queued has 60 s to reach the broker, and the exit code tells whether it has. WAY is a mode of
+publishing, or "safe": in sync mode, with a timeout that ends no wait, so that what it has written
+into the ledger survives its being killed.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from lback_relay.config import RelayConfig, SignalConfig
 from lback_relay.relay import Relay
 
 
-def main(url: str, name: str, rate: float, seed: str, publishing: str) -> int:
+def main(url: str, name: str, rate: float, seed: str, way: str) -> int:
     """Send until told to end."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     stopped = threading.Event()
@@ -31,7 +33,15 @@ def main(url: str, name: str, rate: float, seed: str, publishing: str) -> int:
     ledger = Ledger(os.environ["FAULTS_LEDGER"])
     handlers = tuple(os.environ["SOAK_HANDLERS"].split(","))
     signals = {SIGNAL: SignalConfig(name=SIGNAL)}
-    relay = Relay(RelayConfig(signals=signals, url=url, namespace=NAMESPACE, publishing=publishing))
+    config = RelayConfig(
+        signals=signals,
+        url=url,
+        namespace=NAMESPACE,
+        publishing="sync" if way == "safe" else way,
+        publish_timeout_s=60.0 if way == "safe" else 0.25,
+        flush_timeout_s=60.0,
+    )
+    relay = Relay(config)
     began_at, number, longest_s = time.monotonic(), 0, 0.0
     while not stopped.wait(0.01):
         while not stopped.is_set() and number < (time.monotonic() - began_at) * rate:

@@ -1,7 +1,8 @@
 """Where a soak takes place: Redis (AOF always), proxies, workers and senders; and the faults there.
 
-Two workers run under a supervisor, one (the veteran) is never killed, and one comes and goes. The
-senders and the veteran are to live from the first second to the last. Durations are seconds.
+Two workers run under a supervisor, one (the veteran) is never killed, and one comes and goes. Two
+senders and the veteran are to live from the first second to the last, a third sender is killed
+again and again. Durations are seconds.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, Final
 
 import redis
 from faults.support.account import key_of
-from faults.support.names import SIGNAL, WITNESS
+from faults.support.names import NAMESPACE, SIGNAL, WITNESS
 from faults.support.processes import Process
 from faults.support.proxy import Matches, Proxy, named, publishing_calls, script
 from faults.support.rows import Figures
@@ -60,11 +61,14 @@ class Site:
         self.tally = Tally(tuple(HANDLERS))
         self.in_hand = 0
         self._unacknowledged: set[bytes] = set()
+        self._rate, self._seed = rate, seed
+        self._mortal_senders = 0
         self._carry_out: dict[str, Callable[[Fault], None]] = {
             plan.KILL_WORKER: self._kill_worker,
             plan.STOP_WORKER: self._stop_worker,
             plan.DRAIN_WORKER: self._drain_worker,
             plan.RECYCLE: self._recycle,
+            plan.KILL_SENDER: self._kill_sender,
             plan.KILL_REDIS: self._kill_redis,
             plan.PAUSE_REDIS: self._pause_redis,
             plan.CUT: self._cut,
@@ -83,7 +87,8 @@ class Site:
             self.veteran = self.scene.worker(url=self.worker_line.url, name="veteran")
             self.mortal = self._another()
             wait_until(lambda: len(self.fleet.children()) == PROCESSES, 60, "the children")
-            self.senders = [self._sender(way, rate / 2, seed) for way in ("sync", "background")]
+            self.senders = [self._sender(way, way) for way in ("sync", "background")]
+            self.mortal_sender = self._another_sender()
         except BaseException:
             self.scene.close()
             raise
@@ -91,13 +96,17 @@ class Site:
     def _another(self) -> Process:
         return self.scene.worker(url=self.worker_line.url, name="mortal")
 
-    def _sender(self, way: str, rate: float, seed: int) -> Process:
+    def _sender(self, name: str, way: str) -> Process:
         return self.scene.python(
             "soak.publishing",
-            *(self.sender_line.url, way, str(rate), str(seed), way),
-            name=f"sender-{way}",
+            *(self.sender_line.url, name, str(self._rate / 3), str(self._seed), way),
+            name=f"sender-{name}",
             SOAK_HANDLERS=",".join(HANDLERS),
         )
+
+    def _another_sender(self) -> Process:
+        self._mortal_senders += 1
+        return self._sender(f"safe{self._mortal_senders}", "safe")
 
     # looking ---------------------------------------------------------------------------------
 
@@ -188,6 +197,20 @@ class Site:
 
     def _recycle(self, fault: Fault) -> None:
         self.fleet.send(signal.SIGHUP)
+
+    def _kill_sender(self, fault: Fault) -> None:
+        self.mortal_sender.kill()
+        self.mortal_sender = self._another_sender()
+
+    def drain_spool(self) -> None:
+        """Send what killed senders have left, as one does on a host that sends no more."""
+        drain = self.scene.python(
+            "lback_relay.cli",
+            *("spool", "drain", "--url", self.sender_line.url),
+            name="drain",
+            LBACK_RELAY_NAMESPACE=NAMESPACE,
+        )
+        assert drain.wait() == 0, f"the spool could not be drained: {drain.tail()}"
 
     def _kill_redis(self, fault: Fault) -> None:
         self._count()
