@@ -100,6 +100,7 @@ class Line:
             )
         self._overflowed = Lane()  # who numbers what found the queue full
         self._look_at = 0.0
+        self._unusable = ""  # what was said of a spool that can't be used
         self._held = threading.Lock()  # the line itself
         self._asleep = True  # whoever puts an entry must wake the thread
         # Not an Event: its lock would dead-lock a sender in an OS-signal handler or a __del__.
@@ -258,7 +259,9 @@ class Line:
             if self.spool.next_lane() is not None:
                 self._wake_drain()
         except SpoolError as error:
-            self._say(logging.WARNING, "Nothing is kept while the broker is away: %s", error)
+            if str(error) != self._unusable:  # once: nothing has happened yet
+                self._unusable = str(error)
+                self._say(logging.WARNING, "Nothing is kept while the broker is away: %s", error)
 
     # the thread ------------------------------------------------------------------------------
 

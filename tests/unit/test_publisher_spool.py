@@ -295,6 +295,20 @@ def test_a_spool_that_can_not_be_written_leaves_them_in_memory(
     assert broker.streams[SIGNAL.name] == numbered(20)
 
 
+def test_an_unusable_folder_is_said_before_it_is_needed(
+    make: MakePublisher, broker: RecordingBroker, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When the process begins to send, not only in the first outage."""
+    path.parent.mkdir(mode=0o777)
+    path.parent.chmod(0o777)
+    publisher = make()
+    publish(publisher, numbered(1))
+    wait_until(lambda: "Nothing is kept while the broker is away" in caplog.text)
+    assert f"chmod 700 {path.parent}" in caplog.text
+    assert publisher.flush()
+    assert broker.streams[SIGNAL.name] == numbered(1)
+
+
 def test_a_spool_that_is_full_is_used_again_when_it_has_room(
     make: MakePublisher, broker: RecordingBroker, path: Path
 ) -> None:
