@@ -1,10 +1,12 @@
-"""Envelope to bytes and back: what travels, and all that can be told from the first four bytes.
+"""Envelope to bytes and back.
 
-The bytes are ``LR``, the version, flags (none in version 1), and a msgpack array of the envelope's
-fields; ``docs/wire-format.md`` describes them for readers in any language. Writing is
-:mod:`lback_relay.codec_writer`, reading :mod:`lback_relay.codec_reader`; extension types and
-limits are in :mod:`lback_relay.codec_extensions`. Knows no live object, no config and no broker.
-Sizes are bytes.
+The bytes are ``LR``, the version, flags, and a msgpack array of the envelope's fields;
+``docs/wire-format.md`` describes them for readers in any language. What is written here is neither
+signed nor encrypted, and a signature is skipped, not verified, where bytes are read: that is
+:mod:`lback_relay.signing`. Writing is :mod:`lback_relay.codec_writer`, reading
+:mod:`lback_relay.codec_reader`; the first bytes are in :mod:`lback_relay.codec_header`, extension
+types and limits in :mod:`lback_relay.codec_extensions`. Knows no live object, no config and no
+broker. Sizes are bytes.
 """
 
 from __future__ import annotations
@@ -14,15 +16,13 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 from lback_relay.codec_extensions import MAX_ENVELOPE_BYTES
+from lback_relay.codec_header import PLAIN_HEAD, refuse_header, without_signature
 from lback_relay.codec_reader import STRINGS, read_body
 from lback_relay.codec_writer import Writer, write
 from lback_relay.envelope import Envelope
-from lback_relay.errors import EnvelopeError, MalformedEnvelope, PayloadTooLarge, UnsupportedVersion
+from lback_relay.errors import EnvelopeError, MalformedEnvelope, PayloadTooLarge
 from lback_relay.omission import omit_largest
 
-VERSION: Final = 1
-MAGIC: Final = b"LR"
-_HEADER: Final = MAGIC + bytes([VERSION, 0])
 _FIELDS: Final = 8
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -58,14 +58,17 @@ def encode(envelope: Envelope, *, max_bytes: int = 1_048_576) -> bytes:
 
 
 def decode(encoded: bytes) -> Envelope:
-    """Return the envelope of these bytes, whoever wrote them.
+    """Return the envelope of these bytes, whoever wrote them: a signature is not verified here.
 
     Raises:
+        PayloadEncrypted: it can't be read without a key.
         UnsupportedVersion: a newer version wrote them, or a feature is used that is not known here.
         MalformedEnvelope: they do not follow ``docs/wire-format.md``, or exceed its limits.
     """
-    if encoded[:4] != _HEADER:
-        _refuse_header(encoded)
+    if encoded[:4] != PLAIN_HEAD:
+        encoded = without_signature(encoded)
+        if encoded[:4] != PLAIN_HEAD:
+            refuse_header(encoded)
     try:
         return _decoded(encoded)
     except MalformedEnvelope:
@@ -102,7 +105,7 @@ def _encoded(envelope: Envelope, payload: Mapping[str, Any]) -> bytes:
             ]
         )
 
-    return _HEADER + write(pack)
+    return PLAIN_HEAD + write(pack)
 
 
 def _named(writer: Writer, values: Mapping[str, Any], signal: str) -> dict[str, Any]:
@@ -151,20 +154,4 @@ def _decoded(encoded: bytes) -> Envelope:
         origin,
         trace,
         named,
-    )
-
-
-def _refuse_header(encoded: bytes) -> None:
-    """Say what is wrong with the first four bytes."""
-    if encoded[:2] != MAGIC or len(encoded) < 4:
-        raise MalformedEnvelope("the bytes are no envelope: they do not begin with 'LR'")
-    version, flags = encoded[2], encoded[3]
-    if version != VERSION:
-        raise UnsupportedVersion(
-            f"the envelope has version {version}, and this process reads version {VERSION}: "
-            "upgrade lback_relay here, or keep both sides at the same version"
-        )
-    raise UnsupportedVersion(
-        f"the envelope uses features (flags {flags:#04x}) that this process does not know: "
-        "upgrade lback_relay here"
     )

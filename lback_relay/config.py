@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -34,6 +34,7 @@ from lback_relay.config_checks import (
     word,
 )
 from lback_relay.config_sources import (
+    KEYS_IN_THE_OPEN,
     closest_field,
     read_environment,
     read_settings,
@@ -44,6 +45,7 @@ from lback_relay.config_sources import (
 from lback_relay.config_warnings import find_warnings
 from lback_relay.envelope import DELIVERY_MODES, QUEUE
 from lback_relay.errors import ConfigError
+from lback_relay.keyring import KeyRing, check_keys
 from lback_relay.url import check_url, mask_url
 
 EMAIL_SIGNAL: Final = "email_requested"
@@ -67,6 +69,7 @@ class SignalConfig:
         reveal: dotted paths of values that are relayed although they look secret, such as
             "user.email_verification_token".
         max_backlog: entries that the stream may hold; beyond it publishing waits. None: no limit.
+        encrypt: whether the envelopes are encrypted; needs :attr:`RelayConfig.keys`.
 
     Raises:
         ConfigError: with all problems, when constructed.
@@ -79,6 +82,7 @@ class SignalConfig:
     max_backlog: int | None = field(
         default=None, metadata={"check": integer(1, 1_000_000_000, "entries", optional=True)}
     )
+    encrypt: bool = field(default=False, metadata={"check": true_or_false})
 
     def __post_init__(self) -> None:
         prefix = f"signals.{self.name}" if isinstance(self.name, str) else "signals"
@@ -108,6 +112,8 @@ class RelayConfig:
         max_payload_bytes: size of an encoded envelope; larger values are omitted.
         max_string_length: characters of one text; the rest is cut, and marked as cut.
         email: whether the registration e-mail is relayed as :data:`EMAIL_SIGNAL`.
+        keys: what signs and verifies; from the environment alone. None: nothing is signed.
+        max_age_s: a worker with keys runs no envelope that was signed longer ago.
         warnings: what may be a mistake, one sentence each. Computed.
 
     Raises:
@@ -133,6 +139,8 @@ class RelayConfig:
         default=65_536, metadata={"check": integer(16, MAX_PAYLOAD_BYTES, "characters")}
     )
     email: bool = field(default=False, metadata={"check": true_or_false})
+    keys: KeyRing | None = field(default=None, repr=False, metadata={"check": check_keys})
+    max_age_s: float = field(default=604_800.0, metadata={"check": number(1, 315_360_000, "s")})
     warnings: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -261,10 +269,6 @@ def _field_names() -> list[str]:
     return [item.name for item in fields(RelayConfig) if item.init]
 
 
-def _defaults() -> dict[str, object]:
-    return {item.name: item.default for item in fields(RelayConfig) if item.init}
-
-
 def _check_fields(config: object, prefix: str) -> list[str]:
     """Check each field that has a check, and put its normalized value in the value's place."""
     problems = []
@@ -346,13 +350,8 @@ def _add_email(signals: dict[str, SignalConfig]) -> list[str]:
             "worker would send the mail, or none"
         )
         return [problem]
-    signals[EMAIL_SIGNAL] = SignalConfig(
-        name=EMAIL_SIGNAL,
-        delivery=given.delivery,
-        publish=given.publish,
-        reveal=(*EMAIL_REVEAL, *(path for path in given.reveal if path not in EMAIL_REVEAL)),
-        max_backlog=given.max_backlog,
-    )
+    reveal = tuple(dict.fromkeys((*EMAIL_REVEAL, *given.reveal)))
+    signals[EMAIL_SIGNAL] = replace(given, reveal=reveal)
     return []
 
 
@@ -373,8 +372,12 @@ def _read(
             if key not in names
         ),
     ]
+    if data.pop("keys", None) is not None:
+        problems.append(KEYS_IN_THE_OPEN.format(name_of("keys")))
     values = {key: data[key] for key in names if key in data}
-    overridden, found, warnings = read_environment(environ, _defaults())
+    overridden, found, warnings = read_environment(
+        environ, {item.name: item.default for item in fields(RelayConfig) if item.init}
+    )
     problems += found
     values.update(overridden)
     values.setdefault("signals", {})

@@ -22,8 +22,14 @@ else:
 ENVIRONMENT_PREFIX: Final = "LBACK_RELAY_"
 SETTINGS_PREFIX: Final = "RELAY_"
 
-# Names after the prefix that are no fields: the tests' broker, and what is reserved for signing.
-_RESERVED: Final = ("TEST_URL", "KEYS")
+# A name after the prefix that is no field: the tests' broker.
+_RESERVED: Final = ("TEST_URL",)
+
+KEYS_IN_THE_OPEN: Final = (
+    "{}: keys are taken from the environment variable LBACK_RELAY_KEYS alone; take them out here, "
+    "and make new ones with 'lback-relay keys new': Lback writes its settings into config.json, "
+    "which everybody on the machine may read"
+)
 
 
 def setting_of(key: str) -> str:

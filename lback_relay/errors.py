@@ -8,7 +8,9 @@
     ├── EnvelopeError                bytes that are no envelope, or values that can't become one
     │   ├── MalformedEnvelope
     │   ├── UnsupportedVersion
-    │   └── PayloadTooLarge
+    │   ├── PayloadTooLarge
+    │   ├── PayloadEncrypted         it is encrypted, and its key is not here
+    │   └── SignatureRejected        not signed, altered, moved, too old, or of an unknown key
     ├── ValueNotRelayed              a handler touched a redacted or omitted value
     ├── BrokerError                  what the broker answered
     │   ├── BrokerUnavailable        it did not answer: the outcome may be unknown
@@ -81,6 +83,14 @@ class UnsupportedVersion(EnvelopeError):
 
 class PayloadTooLarge(EnvelopeError):
     """The encoded envelope is over the size limit, even with its largest values omitted."""
+
+
+class PayloadEncrypted(EnvelopeError):
+    """The envelope is encrypted, and this process has no keys."""
+
+
+class SignatureRejected(EnvelopeError):
+    """The envelope is not signed, was altered or moved, is too old, or its key is not known."""
 
 
 class ValueNotRelayed(RelayError, AttributeError, TypeError):

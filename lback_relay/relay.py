@@ -1,10 +1,11 @@
 """The sending side: one relay receiver per relayed signal, from ``send`` to the publisher.
 
 A relay receiver does its work at once, in the thread that sends, because what it is given may be
-changed a moment later: project the kwargs, make the envelope, encode it. Only the publishing may
-wait, for the outermost commit of the session at hand. Nothing here knows Redis or Lback, queries a
-database, or calls back into the framework: some signals are sent while it holds a lock. Nothing is
-opened before the first envelope is published, so that a process may fork after attaching.
+changed a moment later: project the kwargs, make the envelope, encode and sign it. Only the
+publishing may wait, for the outermost commit of the session at hand. Nothing here knows Redis or
+Lback, queries a database, or calls back into the framework: some signals are sent while it holds a
+lock. Nothing is opened before the first envelope is published, so that a process may fork after
+attaching.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from lback_relay.errors import RelayError
 from lback_relay.outbox import Outbox
 from lback_relay.projection import Projection
 from lback_relay.publisher import Publisher
+from lback_relay.signing import Signer, signer_of
 from lback_relay.spool import open_spool
 from lback_relay.transaction import after_commit, session_at_hand, watch_sessions
 
@@ -52,16 +54,20 @@ class Relay:
     Args:
         config: which signals, and how.
         publisher: what publishes; None makes one of the config. The relay closes it.
+
+    Raises:
+        ConfigError: a signal is to be encrypted, and keys or the package for it are missing.
     """
 
     def __init__(self, config: RelayConfig, *, publisher: Publisher | None = None) -> None:
         self.config = config
+        signers = {name: signer_of(config, name) for name in config.signals}
         self.publisher = _make_publisher(config) if publisher is None else publisher
         uses_outbox = any(signal.publish == "outbox" for signal in config.signals.values())
         self.outbox = Outbox(config) if uses_outbox else None
         self._senders = {
-            signal.name: _SignalSender(signal, config, self.publisher, self.outbox)
-            for signal in config.signals.values()
+            name: _SignalSender(signal, config, self.publisher, self.outbox, signers[name])
+            for name, signal in config.signals.items()
         }
         self._receivers = {name: _receiver(sender) for name, sender in self._senders.items()}
         self._dispatchers: list[Any] = []
@@ -181,10 +187,12 @@ class _SignalSender:
         config: RelayConfig,
         publisher: Publisher,
         outbox: Outbox | None,
+        signer: Signer | None,
     ) -> None:
         self.signal = signal
         self.failures = 0
         self._publisher = publisher
+        self._signer = signer
         self._max_bytes = config.max_payload_bytes
         self._waits = signal.publish != "immediate"
         self._outbox = outbox if signal.publish == "outbox" else None
@@ -240,7 +248,10 @@ class _SignalSender:
             origin=_origin(),
             trace=_trace_context(),
         )
-        return envelope.id, encode(envelope, max_bytes=self._max_bytes)
+        encoded = encode(envelope, max_bytes=self._max_bytes)
+        if self._signer is not None:
+            encoded = self._signer.signed(encoded, envelope.id)
+        return envelope.id, encoded
 
     def _publish(self, encoded: bytes) -> None:
         """Publish after the commit, when :meth:`send` is long over."""

@@ -329,7 +329,6 @@ def test_variables_that_kubernetes_makes_are_warned_of_and_ignored() -> None:
     environ = {
         "LBACK_RELAY_PORT": "tcp://10.0.0.1:80",
         "LBACK_RELAY_TEST_URL": "redis://h",
-        "LBACK_RELAY_KEYS": "x",
         "OTHER": "y",
     }
     config = RelayConfig.from_mapping({"signals": ["a"]}, environ=environ)
@@ -346,7 +345,6 @@ def test_settings_are_read_from_a_mapping_or_an_object(form: Any) -> None:
         RELAY_SIGNALS={"user_registered": {"reveal": ["user.email_verification_token"]}},
         RELAY_NAMESPACE="shop",
         RELAY_EMAIL=True,
-        RELAY_KEYS="reserved",
         DEBUG=True,
         relay_colour="red",
     )

@@ -67,6 +67,7 @@ def test_every_option_of_a_signal_is_described_with_its_default() -> None:
         "publish": f"`{signal.publish}`",
         "reveal": f"`{list(signal.reveal)}`",
         "max_backlog": "none",
+        "encrypt": f"`{signal.encrypt}`",
     }
 
 

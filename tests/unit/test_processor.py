@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from support.runs import SENT_AT, a_delivery, an_envelope
 
 from lback_relay.broker.base import EVENTS, Delivery
 from lback_relay.codec import decode, encode
-from lback_relay.errors import Reject, RetryLater, ValueNotRelayed
+from lback_relay.errors import Reject, RetryLater, SignatureRejected, ValueNotRelayed
 from lback_relay.remote import Handler, HandlerContext, RemoteDispatcher
 from lback_signal_worker.processor import (
     MAX_DELAY_S,
@@ -338,3 +339,39 @@ def test_arguments_need_an_open_run() -> None:
     processor, handlers = a_processor(first)
     with pytest.raises(ValueError, match="not open"):
         processor.arguments(processor.begin(a_delivery()), handlers[0])
+
+
+def test_an_envelope_that_is_not_verified_becomes_a_raw_dead_letter(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nothing of it is decoded; verification is told where it was found."""
+    found: list[tuple[bytes, str, str]] = []
+
+    def refuse(encoded: bytes, signal: str, mode: str) -> bytes:
+        found.append((encoded, signal, mode))
+        raise SignatureRejected("the envelope is not signed")
+
+    processor, _ = a_processor(first)
+    processor = replace(processor, decode=lambda _: pytest.fail("decoded"), verify=refuse)
+    delivery = a_delivery()
+    run = processor.begin(delivery)
+    assert not processor.open(run)
+    (letter,) = run.settlement().dead_letters
+    assert (letter.handler, letter.reason) == ("", "unverified")
+    assert letter.error == "SignatureRejected: the envelope is not signed"
+    assert "dead letter (unverified)" in caplog.text
+    assert not processor.open(processor.begin_broadcast(SIGNAL, delivery.encoded or b""))
+    assert "a broadcast of user_registered can't be read" in caplog.text
+    assert [mode for _, _, mode in found] == ["queue", "broadcast"]
+    assert found[0][:2] == (delivery.encoded, SIGNAL)
+
+
+def test_what_verification_returns_is_decoded() -> None:
+    """It takes the signature off, and the raw bytes stay for a dead letter."""
+    processor, _ = a_processor(first)
+    processor = replace(processor, verify=lambda encoded, *_: encoded[3:])
+    delivery = a_delivery(b"xyz" + encode(an_envelope()))
+    run = processor.begin(delivery)
+    assert processor.open(run)
+    assert run.envelope is not None
+    assert run.encoded == delivery.encoded

@@ -29,6 +29,7 @@ from lback_signal_worker.os_signals import OsSignals
 from lback_signal_worker.startup import client_name, mismatches, reach_broker, relay_config
 from lback_signal_worker.supervised import DRAINED, Supervised
 from lback_signal_worker.supervisor import EXIT_RECYCLED, Supervisor
+from lback_signal_worker.verification import Verification, verification_of
 from lback_signal_worker.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -209,12 +210,13 @@ def main(
             config, complete = relay_config(
                 settings=settings, toml=toml, url=url, environ=os.environ
             )
+            verification = verification_of(config)
             warnings = load_handlers(modules, remote_dispatcher)
             if complete:
                 warnings += [*config.warnings, *mismatches(config, remote_dispatcher)]
             for warning in warnings:
                 logger.log(_warning_level(link), "%s", warning)
-            code = _run(worker_config, config, stop, link)
+            code = _run(worker_config, config, verification, stop, link)
         except _Stopped:
             code = EXIT_DRAINED
         except RelayError as error:
@@ -230,7 +232,11 @@ def _supervise(worker_config: WorkerConfig, stop: OsSignals) -> int:
 
 
 def _run(
-    worker_config: WorkerConfig, config: RelayConfig, stop: OsSignals, link: Supervised | None
+    worker_config: WorkerConfig,
+    config: RelayConfig,
+    verification: Verification,
+    stop: OsSignals,
+    link: Supervised | None,
 ) -> int:
     """Run the worker until an OS signal. Returns the exit code."""
 
@@ -249,9 +255,9 @@ def _run(
         raise BrokerUnavailable(
             f"{error}; start it, or give its address in LBACK_RELAY_URL or --url"
         ) from error
-    worker = Worker(worker_config, remote_dispatcher, connect)
+    worker = Worker(worker_config, remote_dispatcher, connect, verification=verification)
     worker.start()
-    _say_started(worker_config, config)
+    _say_started(worker_config, config, verification)
     name = stop.wait() if link is None else link.attend(worker, worker_config, stop)
     logger.info("%s: finishing what runs, taking nothing new", name)
     recycled = link is not None and link.recycling
@@ -289,14 +295,17 @@ def _code_of(error: RelayError) -> int:
     return EXIT_HANDLERS if isinstance(error, HandlersNotLoaded) else EXIT_CONFIG
 
 
-def _say_started(worker_config: WorkerConfig, config: RelayConfig) -> None:
+def _say_started(
+    worker_config: WorkerConfig, config: RelayConfig, verification: Verification
+) -> None:
     listed = "; ".join(
         f"{signal} -> {', '.join(item.name for item in remote_dispatcher.handlers(signal))}"
         for signal in remote_dispatcher.signals()
     )
     logger.info(
-        "started: group %s, %d slots, %s, namespace %s: %s",
-        worker_config.group, worker_config.concurrency, config.masked_url, config.namespace, listed,
+        "started: group %s, %d slots, %s, namespace %s, %s: %s",
+        worker_config.group, worker_config.concurrency, config.masked_url, config.namespace,
+        verification.described(), listed,
     )  # fmt: skip
 
 

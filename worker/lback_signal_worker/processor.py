@@ -14,7 +14,8 @@ at the end is the delivery's settlement.
 | raises anything else, SystemExit too | a retry with backoff |
 | does so in its last attempt | a dead letter ("attempts", or "timeout") |
 
-An envelope that can't be decoded is a dead letter ("malformed") that keeps the bytes.
+An envelope that can't be decoded is a dead letter ("malformed") that keeps the bytes, and so is one
+whose signature can't be verified ("unverified"), of which nothing is decoded.
 """
 
 from __future__ import annotations
@@ -28,7 +29,13 @@ from typing import Any, Final
 
 from lback_relay.broker.base import DeadLetter, Delivery, Retry, Settlement
 from lback_relay.envelope import BROADCAST, QUEUE, Envelope
-from lback_relay.errors import EnvelopeError, Reject, RetryLater, ValueNotRelayed
+from lback_relay.errors import (
+    EnvelopeError,
+    Reject,
+    RetryLater,
+    SignatureRejected,
+    ValueNotRelayed,
+)
 from lback_relay.remote import Handler, HandlerContext, HandlerOptions, misfit_of
 from lback_signal_worker.retry import backoff_s
 
@@ -113,6 +120,8 @@ class Processor:
         group: the worker's group.
         handlers: signal to its handlers.
         decode: bytes to envelope; raises EnvelopeError.
+        verify: takes an envelope's bytes, and the signal and the mode of where they were taken
+            from; returns what is decoded; raises EnvelopeError. None: nothing is verified.
         random: returns a number from 0 up to, not including, 1; for the jitter.
     """
 
@@ -120,6 +129,7 @@ class Processor:
     handlers: Mapping[str, tuple[Handler, ...]]
     decode: Callable[[bytes], Envelope]
     random: Callable[[], float]
+    verify: Callable[[bytes, str, str], bytes] | None = None
     queued: dict[str, tuple[Handler, ...]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -153,10 +163,13 @@ class Processor:
     def open(self, run: Run) -> bool:
         """Decode the envelope. Returns False when there is nothing to run."""
         if run.envelope is None and run.handlers:
+            encoded = run.encoded or b""
             try:
-                run.envelope = self.decode(run.encoded or b"")
+                if self.verify is not None:
+                    encoded = self.verify(encoded, run.signal, QUEUE if run.delivery else BROADCAST)
+                run.envelope = self.decode(encoded)
             except EnvelopeError as error:
-                self._malformed(run, error)
+                self._put_aside(run, error)
                 return False
             if run.delivery is None:
                 sent_by = run.envelope.delivery
@@ -277,22 +290,23 @@ class Processor:
             random=self.random,
         )
 
-    def _malformed(self, run: Run, error: EnvelopeError) -> None:
+    def _put_aside(self, run: Run, error: EnvelopeError) -> None:
         extra = {"relay_signal": run.signal}
         handlers, run.handlers = run.handlers, ()
         if run.delivery is None:
             logger.error("a broadcast of %s can't be read: %s", run.signal, error, extra=extra)
             return
+        reason = "unverified" if isinstance(error, SignatureRejected) else "malformed"
         logger.error(
-            "an envelope of %s can't be read, now a dead letter (malformed): %s",
-            run.signal, error, extra=extra,
+            "an envelope of %s can't be read, now a dead letter (%s): %s",
+            run.signal, reason, error, extra=extra,
         )  # fmt: skip
         # Of a retry it stays known whose it is: what has succeeded must not run again.
         made = run.delivery.attempts
         for name in [handler.name for handler in handlers] if made else [""]:
             letter = DeadLetter(
                 handler=name,
-                reason="malformed",
+                reason=reason,
                 error=_described(error),
                 attempts=made.get(name, 0),
             )

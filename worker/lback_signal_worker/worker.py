@@ -42,6 +42,7 @@ from lback_signal_worker.link import LISTENING, READING, Link
 from lback_signal_worker.prefetch import Prefetch
 from lback_signal_worker.processor import Processor, Run
 from lback_signal_worker.settler import Settler
+from lback_signal_worker.verification import Verification
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Worker:
         dispatcher: the handlers; those that are connected when the worker is made.
         connect: returns a new broker; called three times, because a blocking read and a
             subscription each need to be cut off without the others.
+        verification: says whose envelopes run; None takes them as they come.
     """
 
     def __init__(
@@ -68,6 +70,8 @@ class Worker:
         config: WorkerConfig,
         dispatcher: RemoteDispatcher,
         connect: Callable[[], Broker],
+        *,
+        verification: Verification | None = None,
     ) -> None:
         random = SystemRandom().random
         handlers = {signal: dispatcher.handlers(signal) for signal in dispatcher.signals()}
@@ -79,7 +83,14 @@ class Worker:
         self._health = HealthFile(config.health_file)
         self._link = link = Link()
         prefetch = Prefetch(slots=config.concurrency)
-        processor = Processor(group=config.group, handlers=handlers, decode=decode, random=random)
+        self._verification = Verification(None) if verification is None else verification
+        processor = Processor(
+            group=config.group,
+            handlers=handlers,
+            decode=decode,
+            random=random,
+            verify=self._verification.verify,
+        )
         self.signals = tuple(processor.queued)
         heard = [
             signal
@@ -181,6 +192,7 @@ class Worker:
             "group": self._config.group,
             "handled": str(self._settler.handled),
             "failed": str(self._settler.failed),
+            "unverified": str(self._verification.rejected),
             "in_hand": str(self._hand.count),
         }
 
