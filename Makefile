@@ -9,7 +9,7 @@ SOURCES := lback_relay tests $(if $(wildcard worker/lback_signal_worker/*.py),wo
 MIN_COVERAGE := 90
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test pythons faults faults-long faults-three soak demo demo-check lint types format coverage clean
+.PHONY: help setup test pythons faults faults-long faults-three security soak demo demo-check lint types format coverage clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -68,6 +68,10 @@ faults-long: MINUTES = 10
 faults-long: $(READY) ## 100,000 envelopes in a storm of kills, and MINUTES=n of a Redis that comes and goes
 	@mkdir -p build
 	$(FAULTS) -m faults_long --faults-minutes $(MINUTES) --faults-json build/faults-long.json $(ARGS)
+
+security: $(READY) ## try every attack of docs/security.md, about five minutes; the table in build/security.json
+	@mkdir -p build
+	$(BIN)/python -m pytest tests/security --security-full --security-json build/security.json $(ARGS)
 
 MINUTES ?= 1
 RATE ?= 150
