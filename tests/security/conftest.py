@@ -1,8 +1,8 @@
-"""The security suite's options, its fixtures ``attack_table`` and ``dose``, and its table at the end.
+"""The security suite's options, its fixtures ``attack_table`` and ``dose``, and its last table.
 
-``make security`` runs all of it with ``--security-full``, where ``dose`` is the large one and tests
-marked ``security_full`` run, too; any other run takes small doses. A run fails when a row of the
-table shows an attack that was not tried, or not stopped each time, whatever its tests say.
+``make security`` runs all of it with ``--security-full``, where ``dose`` is the large one and
+tests marked ``security_full`` run, too; any other run takes small doses. A run fails when a row of
+the table shows an attack that was not tried, or not stopped each time, whatever its tests say.
 """
 
 from __future__ import annotations
