@@ -18,6 +18,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from lback_relay.broker.direct import DirectConnections
 from lback_relay.broker.failures import WrongServer, translate
 from lback_relay.broker.scripts import in_full
 from lback_relay.errors import BrokerError
@@ -28,8 +29,8 @@ _SCANNED: Final = 1000
 """Keys that the broker looks at in one step of a scan."""
 _FIRST_POLL_S: Final = 0.001
 _LONGEST_POLL_S: Final = 0.02
-# Their replies are taken as they come: the client's own parsing costs more than reading them.
-_RAW: Final = ("XREADGROUP", "XRANGE", "XPENDING")
+_DIRECT: Final = frozenset({"EVALSHA", "EVAL", "XREADGROUP", "XRANGE", "XPENDING", "XACK", "XDEL"})
+"""Commands whose replies are used as they come: those that are called for each batch."""
 
 Command = tuple[Any, ...]
 
@@ -60,6 +61,7 @@ class Connections:
         self._lock = threading.Lock()
         # By the time that a reply may take.
         self._clients: dict[float, Any] = {}
+        self._direct: dict[Any, DirectConnections] = {}  # by the client whose options they have
 
     @property
     def polls(self) -> bool:
@@ -72,11 +74,7 @@ class Connections:
         Raises:
             BrokerError: see :func:`~lback_relay.broker.failures.translate`.
         """
-        client = self.client(self.timeout_s)
-        try:
-            return self._send(client, command)
-        except (redis.RedisError, OSError) as error:
-            raise self.failure(error) from error
+        return self._reply(self.client(self.timeout_s), command)
 
     def scan(self, pattern: str, *, kind: str = "") -> set[bytes]:
         """Return the keys that fit a pattern, and of one type if that is named.
@@ -105,14 +103,14 @@ class Connections:
             return []
         client = self.client(self.timeout_s)
         try:
-            replies = _pipelined(client, commands)
+            replies = self._replies(client, commands)
             missing = [
                 index
                 for index, reply in enumerate(replies)
                 if isinstance(reply, redis.exceptions.NoScriptError)
             ]
             if missing:
-                again = _pipelined(client, [in_full(commands[index]) for index in missing])
+                again = self._replies(client, [in_full(commands[index]) for index in missing])
                 for index, reply in zip(missing, again, strict=True):
                     replies[index] = reply
         except (redis.RedisError, OSError) as error:
@@ -135,10 +133,7 @@ class Connections:
         left_s, pause_s = block_s, _FIRST_POLL_S
         while True:
             block_ms = None if self.polls else max(1, int(left_s * 1000))
-            try:
-                reply = self._send(client, command(block_ms))
-            except (redis.RedisError, OSError) as error:
-                raise self.failure(error) from error
+            reply = self._reply(client, command(block_ms))
             left_s = deadline - time.monotonic()
             if reply or left_s <= _FIRST_POLL_S:
                 return reply
@@ -175,12 +170,32 @@ class Connections:
         failure.__cause__ = error
         return failure
 
-    @staticmethod
-    def _send(client: Any, command: Command) -> Any:
+    def _reply(self, client: Any, command: Command) -> Any:
         try:
-            return client.execute_command(*command)
-        except redis.exceptions.NoScriptError:
-            return client.execute_command(*in_full(command))
+            reply = self._replies(client, (command,))[0]
+            if isinstance(reply, redis.exceptions.NoScriptError):
+                reply = self._replies(client, (in_full(command),))[0]
+            if isinstance(reply, Exception):
+                raise reply
+        except (redis.RedisError, OSError) as error:
+            raise self.failure(error) from error
+        return reply
+
+    def _replies(self, client: Any, commands: Sequence[Command]) -> list[Any]:
+        """Return the replies, a RedisError where a command was refused."""
+        direct = self._direct.get(client)
+        if direct is not None and all(command[0] in _DIRECT for command in commands):
+            return direct.call(commands)
+        if len(commands) == 1:
+            try:
+                return [client.execute_command(*commands[0])]
+            except redis.ResponseError as error:
+                return [error]
+        with client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            replies: list[Any] = pipeline.execute(raise_on_error=False)
+        return replies
 
     def _make_client(self, reply_timeout_s: float) -> Any:
         if self._client_factory is not None:
@@ -200,21 +215,16 @@ class Connections:
             # What the URL says would win over options of from_url.
             pool.connection_kwargs.update(options)
             client = redis.Redis(connection_pool=pool)
-        for name in _RAW:
+            self._direct[client] = DirectConnections(pool)
+        for name in _DIRECT:
             client.set_response_callback(name, _as_it_comes)
         return client
 
     def _disconnect(self, *, in_use: bool) -> None:
         for client in list(self._clients.values()):
             client.connection_pool.disconnect(inuse_connections=in_use)
-
-
-def _pipelined(client: Any, commands: Sequence[Command]) -> list[Any]:
-    with client.pipeline(transaction=False) as pipeline:
-        for command in commands:
-            pipeline.execute_command(*command)
-        replies: list[Any] = pipeline.execute(raise_on_error=False)
-        return replies
+        for direct in list(self._direct.values()):
+            direct.disconnect(in_use=in_use)
 
 
 def _as_it_comes(reply: Any, **_options: Any) -> Any:

@@ -1,0 +1,93 @@
+"""Connections whose replies are taken as they come, for the calls that are made for each batch.
+
+The client's own way to a reply (a pool, retries, metrics, parsing) takes longer than the call
+itself. Here a connection is taken, used and put back; the latest first, so that few are ever open.
+As with the client, one that the server has closed meanwhile is not used, and one on which a call
+has failed is closed and forgotten.
+
+Knows no script and no error of ours.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import redis
+
+
+class DirectConnections:
+    """Connections made by a client's pool, which hands out none of them itself.
+
+    Every method may be called from any thread.
+
+    Args:
+        pool: knows where to, and with what options.
+    """
+
+    def __init__(self, pool: redis.ConnectionPool) -> None:
+        self._pool = pool
+        self._made: list[Any] = []
+        self._free: deque[Any] = deque()
+
+    def call(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Send commands in one round trip; return their replies, a ResponseError where refused.
+
+        Raises:
+            redis.RedisError, OSError: nothing is known of any of them.
+        """
+        connection = self._take()
+        try:
+            if len(commands) == 1:
+                connection.send_command(*commands[0])
+            else:
+                connection.send_packed_command(connection.pack_commands(commands))
+            replies = [_reply(connection) for _ in commands]
+        except BaseException:  # a reply that comes late must not be taken for another call's
+            self._drop(connection)
+            raise
+        self._free.append(connection)
+        return replies
+
+    def disconnect(self, *, in_use: bool) -> None:
+        """Close all of them, or those that nobody uses now."""
+        while self._free:
+            with suppress(IndexError):
+                self._drop(self._free.pop())
+        if in_use:
+            for connection in list(self._made):
+                connection.disconnect()
+
+    def _take(self) -> Any:
+        while True:
+            try:
+                connection = self._free.pop()
+            except IndexError:
+                connection = self._pool.make_connection()
+                self._made.append(connection)
+                return connection
+            if not _is_stale(connection):
+                return connection
+            self._drop(connection)
+
+    def _drop(self, connection: Any) -> None:
+        with suppress(ValueError):
+            self._made.remove(connection)
+        connection.disconnect()
+
+
+def _is_stale(connection: Any) -> bool:
+    """Tell whether something has come since the last use: most often the connection's end."""
+    try:
+        return bool(connection.can_read())
+    except (redis.RedisError, OSError):
+        return True
+
+
+def _reply(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        return error
