@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from uuid import UUID
 
 from lback_relay import encryption
+from lback_relay.codec import decode
 from lback_relay.codec_header import (
     BODY_AT,
     CIPHER_AT,
@@ -37,9 +38,10 @@ from lback_relay.codec_header import (
     delivery_byte,
     refuse_header,
     signed_header,
+    without_signature,
 )
 from lback_relay.envelope import QUEUE
-from lback_relay.errors import ConfigError, SignatureRejected
+from lback_relay.errors import ConfigError, MalformedEnvelope, SignatureRejected
 from lback_relay.keyring import ID_LENGTH, VARIABLE, Key, KeyRing
 
 if TYPE_CHECKING:
@@ -228,6 +230,19 @@ def signed_anew(encoded: bytes, signal: str, ring: KeyRing) -> bytes:
     return Signer(ring, signal, header.delivery, encrypt=header.encrypted).signed(
         plain, envelope_id
     )
+
+
+def vouched_for(encoded: bytes, signal: str, ring: KeyRing) -> bytes:
+    """Return an envelope of the queue, signed, whether or not it was signed before, and by whom.
+
+    Raises:
+        EnvelopeError: it is no envelope of this signal, or it is encrypted and not verified.
+    """
+    envelope = decode(encoded)
+    if envelope.signal != signal:
+        raise MalformedEnvelope("the envelope is one of another signal")
+    plain = without_signature(encoded)
+    return Signer(ring, signal, (QUEUE,)).signed(plain, envelope.id)
 
 
 def _refuse_unknown(encoded: bytes) -> NoReturn:

@@ -72,7 +72,7 @@ class DeadLetter:
 
     Attributes:
         handler: the handler's name; "" when no handler was reached.
-        reason: one word: "attempts", "rejected", "malformed", "crashed", "timeout".
+        reason: one word: "attempts", "rejected", "malformed", "unverified", "crashed", "timeout".
         error: "TypeName: message" of the last failure.
         traceback: its formatted traceback, or "".
         attempts: attempts made.

@@ -10,6 +10,7 @@ from lback_relay.cli.check import check as check_command
 from lback_relay.cli.dead import dead as dead_command
 from lback_relay.cli.demo import demo as demo_command
 from lback_relay.cli.exits import EXIT_BROKER, EXIT_CONFIG, EXIT_INTERRUPTED
+from lback_relay.cli.keys import keys as keys_command
 from lback_relay.cli.outbox import outbox as outbox_command
 from lback_relay.cli.spool import spool as spool_command
 from lback_relay.errors import BrokerError, RelayError
@@ -45,5 +46,6 @@ def main() -> None:
 main.add_command(check_command)
 main.add_command(dead_command)
 main.add_command(demo_command)
+main.add_command(keys_command)
 main.add_command(outbox_command)
 main.add_command(spool_command)

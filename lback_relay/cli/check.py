@@ -12,7 +12,9 @@ from lback_relay.cli.options import config_options, read_config
 from lback_relay.cli.text import table
 from lback_relay.config import EMAIL_SIGNAL, RelayConfig, SignalConfig
 from lback_relay.errors import BrokerError
+from lback_relay.keyring import VARIABLE
 from lback_relay.lback.catalogue import NEVER_SENT, OPTIONAL, SIGNALS, kind_of
+from lback_relay.signing import signer_of
 
 PING_TIMEOUT_S = 3.0
 
@@ -55,8 +57,11 @@ def _show(config: RelayConfig) -> None:
     click.echo(f"namespace   {config.namespace}")
     click.echo(f"publishing  {config.publishing}")
     click.echo(f"e-mail      {'relayed' if config.email else 'not relayed'}")
+    click.echo(f"signing     {_signing(config)}")
     click.echo()
     if config.signals:
+        for name in config.signals:
+            signer_of(config, name)
         rows = [_row(signal) for signal in config.signals.values()]
         for line in table(("signal", "delivery", "publish", "reveal", "carries"), rows):
             click.echo(line)
@@ -72,10 +77,18 @@ def _show(config: RelayConfig) -> None:
     click.echo(f"config is right: {count} signal{'' if count == 1 else 's'} relayed")
 
 
+def _signing(config: RelayConfig) -> str:
+    """Keys are named by their ids alone."""
+    if config.keys is None:
+        return f"off: {VARIABLE} is not set"
+    first, *others = config.keys.ids
+    return f"by the key {first}" + (f"; verifies {', '.join(others)}, too" if others else "")
+
+
 def _row(signal: SignalConfig) -> tuple[str, ...]:
     return (
         signal.name,
-        "+".join(signal.delivery),
+        "+".join(signal.delivery) + (", encrypted" if signal.encrypt else ""),
         signal.publish,
         ", ".join(signal.reveal) or "-",
         _carries(signal.name),

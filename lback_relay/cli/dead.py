@@ -15,6 +15,7 @@ from lback_relay.cli.dead_change import Dropping, Retrying
 from lback_relay.cli.dead_options import EntryId, changing, place_options, selecting
 from lback_relay.cli.dead_selection import Selection, Walk
 from lback_relay.cli.dead_steps import (
+    CLIENT_NAME,
     echo_lines,
     make_change,
     missing,
@@ -24,8 +25,10 @@ from lback_relay.cli.dead_steps import (
 )
 from lback_relay.cli.dead_tally import Tally
 from lback_relay.cli.exits import EXIT_INCOMPLETE
-from lback_relay.cli.options import broker_options
+from lback_relay.cli.options import broker_options, opened_broker, read_broker_config
 from lback_relay.cli.text import counted
+from lback_relay.errors import ConfigError
+from lback_relay.keyring import VARIABLE, KeyRing
 
 _NO_TERMINAL_WIDTH: Final = 160
 
@@ -114,14 +117,18 @@ def show(
     """Show one dead letter: what happened, its envelope, its traceback.
 
     The payload's values are users' data and are shown only with --values. Bytes that can't be
-    decoded are shown as hex. Where the same id exists for several groups, all are shown.
+    decoded are shown as hex. With LBACK_RELAY_KEYS the signature is verified, and what is encrypted
+    is shown like anything else; without, nothing of what is encrypted is. Where the same id exists
+    for several groups, all are shown.
 
     \b
     Examples:
       lback-relay dead show 1764039172123-0
       lback-relay dead show 1764039172123-0 --group mailers --values
     """
-    with opened_by(settings, config_file, url) as broker:
+    config = read_broker_config(settings, config_file, url)
+    keys = config.keys
+    with opened_broker(config, client_name=CLIENT_NAME) as broker:
         walk = Walk(broker, Selection(ids=(entry_id,), **given))
         letters = [letter for page in walk for letter in page.letters]
     if not letters:
@@ -129,23 +136,29 @@ def show(
         ctx.exit(EXIT_INCOMPLETE)
     for index, letter in enumerate(letters):
         if as_json:
-            click.echo(json.dumps(dead_show.as_json(letter, values=values)))
+            click.echo(json.dumps(dead_show.as_json(letter, values=values, keys=keys)))
             continue
         if index:
             click.echo()
-        for line in dead_show.as_text(letter, walk.now_ms, values=values):
+        for line in dead_show.as_text(letter, walk.now_ms, values=values, keys=keys):
             click.echo(line)
 
 
 @dead.command()
+@click.option(
+    "--vouch",
+    is_flag=True,
+    help="Sign also what is not verified: you answer for what it does.",
+)
 @changing
 @click.pass_context
-def retry(ctx: click.Context, /, **given: Any) -> None:
+def retry(ctx: click.Context, /, *, vouch: bool, **given: Any) -> None:
     """Run the handlers that failed again, from their first attempt, and no others.
 
     Which letters, is told by their ids, by options that all must fit, or by --all. Handlers that
     had succeeded with the same envelope do not run again. Letters that can't be decoded are refused
-    and stay.
+    and stay. With LBACK_RELAY_KEYS letters are verified and signed anew, so that no worker finds
+    them too old; those that are not verified stay, unless --vouch is given.
 
     Exits with 0, with 1 when a letter was refused or an id not found, 2 when something is wrong
     with options or config, 4 when the broker does not answer or refuses.
@@ -156,7 +169,13 @@ def retry(ctx: click.Context, /, **given: Any) -> None:
       lback-relay dead retry --signal user_registered --newer-than 2h --dry-run
       lback-relay dead retry --all --yes
     """
-    ctx.exit(make_change(Retrying(), **given))
+
+    def make(keys: KeyRing | None) -> Retrying:
+        if vouch and keys is None:
+            raise ConfigError(["--vouch signs, and needs a key ring"], source=VARIABLE)
+        return Retrying(keys, vouch=vouch)
+
+    ctx.exit(make_change(make, **given))
 
 
 @dead.command()
@@ -175,7 +194,7 @@ def drop(ctx: click.Context, /, **given: Any) -> None:
       lback-relay dead drop 1764039172123-0
       lback-relay dead drop --reason rejected --older-than 30d --dry-run
     """
-    ctx.exit(make_change(Dropping(), **given))
+    ctx.exit(make_change(lambda _: Dropping(), **given))
 
 
 def _say_list(tally: Tally, now_ms: int, limit: int) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from lback_relay.broker.base import EVENTS, Broker, DeadLetterRecord
 from lback_relay.cli.dead_selection import Walk
 from lback_relay.codec import decode
-from lback_relay.errors import EnvelopeError
+from lback_relay.errors import EnvelopeError, PayloadEncrypted, SignatureRejected
+from lback_relay.keyring import KeyRing
+from lback_relay.signing import signed_anew, vouched_for
 
 MAX_BATCH_BYTES: Final = 1_048_576
 """Of one step: the broker does nothing else meanwhile."""
@@ -38,18 +41,30 @@ class Change(Protocol):
 
 
 class Retrying:
-    """Hand letters to the handlers that failed."""
+    """Hand letters to the handlers that failed; with keys, signed anew: their age counts from now.
+
+    Args:
+        keys: None leaves the envelopes as they are.
+        vouch: sign also what is not verified, for the person who retries it answers for it.
+    """
 
     verb = "retry"
     done = "retried"
 
+    def __init__(self, keys: KeyRing | None = None, *, vouch: bool = False) -> None:
+        self._keys = keys
+        self._vouch = vouch
+
     def refusal(self, letter: DeadLetterRecord) -> str | None:
         """Refuse what a worker could only make a dead letter of again, and what is not known."""
         try:
-            decode(letter.encoded)
+            self._as_sent(letter)
+        except SignatureRejected as error:
+            return f"{error}; --vouch retries it all the same, if you know where it comes from"
         except EnvelopeError as error:
             return f"its envelope can't be read: {error}"
-        reached_none = letter.letter.reason == "malformed" and letter.source == EVENTS
+        reason = letter.letter.reason
+        reached_none = reason in ("malformed", "unverified") and letter.source == EVENTS
         if not letter.letter.handler and not reached_none:
             # Run by all handlers, it would be run by those that had succeeded, too.
             return "it does not say which handler failed"
@@ -59,7 +74,26 @@ class Retrying:
         self, broker: Broker, signal: str, group: str, letters: Sequence[DeadLetterRecord]
     ) -> int:
         """See :class:`Change`."""
-        return broker.retry_dead_letters(signal, group, letters)
+        sent = [replace(letter, encoded=self._as_sent(letter)) for letter in letters]
+        return broker.retry_dead_letters(signal, group, sent)
+
+    def _as_sent(self, letter: DeadLetterRecord) -> bytes:
+        """Return the envelope as a worker gets it.
+
+        Raises:
+            EnvelopeError: it can't be read, or is not verified.
+        """
+        encoded = letter.encoded
+        if self._keys is None:
+            with suppress(PayloadEncrypted):  # the workers have the keys
+                decode(encoded)
+            return encoded
+        try:
+            return signed_anew(encoded, letter.signal, self._keys)
+        except SignatureRejected:
+            if not self._vouch:
+                raise
+        return vouched_for(encoded, letter.signal, self._keys)
 
 
 class Dropping:

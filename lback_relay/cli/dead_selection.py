@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from lback_relay.broker.base import Broker, DeadLetterRecord, DeadLetterStream
 
 PAGE: Final = 50
-REASONS: Final = ("attempts", "rejected", "malformed", "crashed", "timeout")
+REASONS: Final = ("attempts", "rejected", "malformed", "unverified", "crashed", "timeout")
 
 _LAST: Final = 2**64 - 1
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}

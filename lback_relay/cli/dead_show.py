@@ -4,7 +4,8 @@ What a payload holds is users' data, and stays out of terminals, logs and ticket
 shown are its names and what kind of value each has, which is enough to see why a handler could not
 take it. Keys of a dict may be data themselves and are not shown either. Errors and tracebacks are
 shown, with the secrets that can be told by their form taken out. The codec alone decodes; bytes
-that it refuses are shown as hex.
+that it refuses are shown as hex. With a key ring the signature is verified, and what is encrypted
+is shown as anything else; without one, nothing of it but the header is.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from lback_relay.broker.base import DeadLetterRecord
 from lback_relay.cli.dead_tally import instant
 from lback_relay.cli.text import age, counted, printable, printable_lines, shortened, table
 from lback_relay.codec import decode
+from lback_relay.codec_header import signed_header
 from lback_relay.enum_snapshot import EnumSnapshot
-from lback_relay.envelope import Envelope
+from lback_relay.envelope import QUEUE, Envelope
 from lback_relay.errors import EnvelopeError
+from lback_relay.keyring import KeyRing
 from lback_relay.markers import Marker, Omitted, Redacted
 from lback_relay.redaction import redact_text
+from lback_relay.signing import Verifier
 from lback_relay.snapshot import SenderSnapshot, Snapshot, short_name
 
 HEAD_BYTES: Final = 16
@@ -29,13 +33,16 @@ HEAD_BYTES: Final = 16
 _MAX_SENDER: Final = 100
 
 
-def as_text(record: DeadLetterRecord, now_ms: int, *, values: bool) -> list[str]:
+def as_text(
+    record: DeadLetterRecord, now_ms: int, *, values: bool, keys: KeyRing | None = None
+) -> list[str]:
     """Return the lines that show a letter.
 
     Args:
         record: the letter.
         now_ms: when "now" is, by the broker's clock.
         values: show the payload's values, too, and all bytes of what can't be read.
+        keys: verify and decrypt.
     """
     letter = record.letter
     died = f"{instant(record.dead_at_ms)}, {age((now_ms - record.dead_at_ms) / 1000)} ago"
@@ -51,7 +58,10 @@ def as_text(record: DeadLetterRecord, now_ms: int, *, values: bool) -> list[str]
         ("error", "\n".join(printable_lines(redact_text(letter.error)))),
     )
     lines += ["", f"envelope of {counted(len(record.encoded), 'byte')}"]
-    envelope, problem = _opened(record)
+    envelope, problem = _opened(record, keys)
+    signature = _signature(record, keys)
+    if signature:
+        lines += _rows(("signature", printable(signature)))
     if envelope is None:
         lines += _rows(("unreadable", printable(problem)))
         lines += [f"  {line}" for line in _hex_lines(record.encoded, values=values)]
@@ -77,10 +87,12 @@ def as_text(record: DeadLetterRecord, now_ms: int, *, values: bool) -> list[str]
     return lines
 
 
-def as_json(record: DeadLetterRecord, *, values: bool) -> dict[str, Any]:
+def as_json(
+    record: DeadLetterRecord, *, values: bool, keys: KeyRing | None = None
+) -> dict[str, Any]:
     """Return a letter as plain data; see :func:`as_text`."""
     letter = record.letter
-    envelope, problem = _opened(record)
+    envelope, problem = _opened(record, keys)
     shown: dict[str, Any] = {
         "id": record.entry_id,
         "signal": record.signal,
@@ -94,6 +106,7 @@ def as_json(record: DeadLetterRecord, *, values: bool) -> dict[str, Any]:
         "error": redact_text(letter.error),
         "traceback": redact_text(letter.traceback),
         "bytes": len(record.encoded),
+        "signature": _signature(record, keys),
         "envelope": None,
     }
     if envelope is None:
@@ -154,12 +167,32 @@ def plain(value: object) -> Any:
     return repr(value)
 
 
-def _opened(record: DeadLetterRecord) -> tuple[Envelope | None, str]:
+def _opened(record: DeadLetterRecord, keys: KeyRing | None) -> tuple[Envelope | None, str]:
     """Return the envelope, or None and why it can't be read."""
+    encoded = record.encoded
     try:
-        return decode(record.encoded), ""
+        header = signed_header(encoded)
+        if keys is not None and header is not None and header.encrypted:
+            encoded = Verifier(keys, max_age_s=None).verified(encoded, record.signal, QUEUE)
+        return decode(encoded), ""
     except EnvelopeError as error:
         return None, str(error)
+
+
+def _signature(record: DeadLetterRecord, keys: KeyRing | None) -> str:
+    """Return what there is to say of a signature: whose, when, and whether it is right."""
+    header = signed_header(record.encoded)
+    if header is None:
+        return "none" if keys is not None else ""
+    said = f"by the key {header.key_id} at {instant(header.signed_at_ms)}"
+    said += ", encrypted" if header.encrypted else ""
+    if keys is None:
+        return f"{said}; not verified, for LBACK_RELAY_KEYS is not set"
+    try:
+        Verifier(keys, max_age_s=None).verified(record.encoded, record.signal, QUEUE)
+    except EnvelopeError as error:
+        return f"{said}; not right: {error}"
+    return f"{said}; right"
 
 
 def _sender(sender: object) -> str:

@@ -20,6 +20,7 @@ from lback_relay.cli.options import opened_broker, read_broker_config
 from lback_relay.cli.progress import Progress, stoppable
 from lback_relay.cli.text import counted, printable
 from lback_relay.errors import BrokerError
+from lback_relay.keyring import KeyRing
 
 CLIENT_NAME: Final = "lback-relay-dead"
 
@@ -27,7 +28,7 @@ Letters = list[DeadLetterRecord]
 
 
 def make_change(
-    change: Change,
+    make: Callable[[KeyRing | None], Change],
     *,
     everything: bool,
     dry_run: bool,
@@ -37,14 +38,16 @@ def make_change(
     url: str | None,
     **given: Any,
 ) -> int:
-    """Do it, or say what would be done. Returns the exit code."""
+    """Do what ``make`` makes of the keys, or say what would be done. Returns the exit code."""
     selection = Selection(**given)
     if everything and selection.narrow:
         raise click.UsageError("give either --all or a selection, not both")
     if not everything and not selection.narrow:
         raise click.UsageError("name ids, or choose by --signal and its like, or give --all")
     outcome = Outcome()
-    with opened_by(settings, config_file, url) as broker:
+    config = read_broker_config(settings, config_file, url)
+    change = make(config.keys)
+    with opened_broker(config, client_name=CLIENT_NAME) as broker:
         walk = Walk(broker, selection)
         code = _check_ids(walk, selection)
         ask = not yes and sys.stdin.isatty()

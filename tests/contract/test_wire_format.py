@@ -9,6 +9,8 @@ the document is enough.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -16,11 +18,14 @@ from typing import Any
 
 import msgpack
 import pytest
-from contract.wire_examples import EXAMPLES
+from contract.wire_examples import EXAMPLES, KEY, NONCE, SIGNED, SIGNED_AT_S
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from lback_relay import codec_extensions
 from lback_relay.codec import decode, encode
 from lback_relay.errors import MalformedEnvelope, UnsupportedVersion
+from lback_relay.keyring import KeyRing
+from lback_relay.signing import Signer, Verifier
 
 VECTORS = Path(__file__).parent / "vectors"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "wire-format.md"
@@ -121,6 +126,61 @@ def test_the_document_is_enough_to_read_the_vector(name: str) -> None:
     assert described(name)["description"] == EXAMPLES[name][0]
 
 
+def neutral_unsigned(encoded: bytes, signal: str, mode: str, secret: bytes) -> bytes:
+    """Verify and decrypt as the document says, in other words than the code does."""
+
+    def derived(person: bytes, key: bytes = secret, **more: Any) -> bytes:
+        return hashlib.blake2b(key=key, person=person, digest_size=32, **more).digest()
+
+    assert encoded[2:4] in (b"\x01\x02", b"\x01\x06")
+    key_id = base64.b32encode(derived(b"lback-relay id")[:5]).lower()
+    assert encoded[4:12] == key_id
+    name = len(signal.encode()).to_bytes(4, "big") + signal.encode()
+    signature = hashlib.blake2b(
+        name + encoded[:12] + encoded[28:],
+        key=derived(b"lback-relay sign"),
+        person=b"lback-relay seal",
+        digest_size=16,
+    )
+    assert signature.digest() == encoded[12:28]
+    assert encoded[36] & {"queue": 1, "broadcast": 2}[mode]
+    body = encoded[37:]
+    if encoded[3] == 6:
+        key = derived(b"lback-relay gcm", derived(b"lback-relay encr"), salt=encoded[37:53])
+        about = name + encoded[:12] + encoded[28:53]
+        body = AESGCM(key).decrypt(encoded[53:65], encoded[65:], about)
+    return b"LR\x01\x00" + body
+
+
+@pytest.mark.parametrize("name", SIGNED)
+def test_what_is_signed_is_the_vector(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given the same time and the same nonce."""
+    _, example, delivery, encrypt = SIGNED[name]
+    envelope = EXAMPLES[example][1]
+    monkeypatch.setattr("lback_relay.encryption.new_nonce", lambda: NONCE)
+    signer = Signer(
+        KeyRing.parse(KEY), envelope.signal, delivery, encrypt=encrypt, now=lambda: SIGNED_AT_S
+    )
+    assert signer.signed(encode(envelope), envelope.id).hex() == vector(name).hex()
+
+
+@pytest.mark.parametrize("name", SIGNED)
+def test_the_signed_vector_is_verified_and_is_the_envelope(name: str) -> None:
+    """By the code, and by a reader that knows the document alone."""
+    description, example, delivery, _ = SIGNED[name]
+    envelope = EXAMPLES[example][1]
+    told = described(name)
+    verifier = Verifier(KeyRing.parse(told["key"]), max_age_s=None)
+    secret = base64.urlsafe_b64decode(told["key"].partition(":")[2] + "=")
+    for mode in delivery:
+        plain = verifier.verified(vector(name), told["signal"], mode)
+        assert decode(plain) == envelope
+        assert neutral_unsigned(vector(name), told["signal"], mode, secret) == plain
+        assert neutral(plain) == described(example)["envelope"]
+    assert (told["description"], told["envelope"]) == (description, example)
+    assert told["delivery"] == list(delivery)
+
+
 REFUSED = {
     "refused_version": UnsupportedVersion,
     "refused_flags": UnsupportedVersion,
@@ -141,7 +201,7 @@ def test_what_must_be_refused_is_refused(name: str) -> None:
 def test_every_vector_is_tested_and_every_extension_type_has_one() -> None:
     """A vector that nobody reads, or a type without one, would rot."""
     files = {path.name.split(".")[0] for path in VECTORS.iterdir()}
-    assert files == EXAMPLES.keys() | REFUSED.keys()
+    assert files == EXAMPLES.keys() | SIGNED.keys() | REFUSED.keys()
     used = {
         int(code)
         for name in EXAMPLES
@@ -167,5 +227,5 @@ def test_the_document_lists_every_extension_type_limit_and_vector() -> None:
     assert codes == set(TYPES)
     assert f"{codec_extensions.MAX_DEPTH} levels" in text
     assert f"{codec_extensions.MAX_ENVELOPE_BYTES:,} bytes" in text
-    for name in (*EXAMPLES, *REFUSED):
+    for name in (*EXAMPLES, *SIGNED, *REFUSED):
         assert f"`{name}`" in text, name

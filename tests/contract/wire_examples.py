@@ -187,3 +187,20 @@ EXAMPLES: Final[dict[str, tuple[str, Envelope]]] = {
     },
     **{name: (text, envelope) for name, text, envelope in _envelopes()},
 }
+
+
+SIGNED: Final[dict[str, tuple[str, str, tuple[str, ...], bool]]] = {
+    "signed": ("a signed envelope", "envelope_user_registered", ("queue",), False),
+    "signed_both_modes": (
+        "signed for the queue and for broadcasts",
+        "envelope_full",
+        ("queue", "broadcast"),
+        False,
+    ),
+    "encrypted": ("an encrypted envelope", "envelope_user_registered", ("queue",), True),
+}
+"""Vectors of signed envelopes: name to (description, which envelope, delivery, encrypted)."""
+
+SIGNED_AT_S: Final = 1_767_323_045.678
+KEY: Final = "hsxkm6oo:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
+NONCE: Final = bytes(range(100, 112))

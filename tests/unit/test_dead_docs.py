@@ -15,7 +15,7 @@ from lback_relay.cli.dead_selection import REASONS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "dead-letters.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^\$ lback-relay (dead .*)$", PAGE, re.MULTILINE)
-SHARED = {"--settings", "--config", "--url", "--all", "--dry-run", "--yes", "--help"}
+SHARED = {"--settings", "--config", "--url", "--all", "--dry-run", "--yes", "--vouch", "--help"}
 
 
 @pytest.mark.parametrize("line", COMMANDS)
