@@ -14,6 +14,7 @@ from lback_relay.broker import Broker, connect
 from lback_relay.codec import encode
 from lback_relay.remote import RemoteDispatcher
 from lback_signal_worker.config import WorkerConfig
+from lback_signal_worker.verification import Verification
 from lback_signal_worker.worker import Worker
 
 SIGNAL = "user_registered"
@@ -68,6 +69,7 @@ def worker_starter(url: str, namespace: str) -> Iterator[StartWorker]:
             dispatcher: RemoteDispatcher,
             *,
             connecting: Callable[[], Broker] | None = None,
+            verification: Verification | None = None,
             **config: Any,
         ) -> Worker:
             given = {"group": GROUP, "drain_timeout_s": 10.0, **config}
@@ -75,6 +77,7 @@ def worker_starter(url: str, namespace: str) -> Iterator[StartWorker]:
                 WorkerConfig(**given),
                 dispatcher,
                 connecting or (lambda: connect(url, namespace=namespace, timeout_s=10.0)),
+                verification=verification,
             )
             worker.start()
             drain = worker.drain
