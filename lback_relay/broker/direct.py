@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 import redis
+from hiredis import pack_command
 
 
 class DirectConnections:
@@ -40,10 +41,9 @@ class DirectConnections:
         """
         connection = self._take()
         try:
-            if len(commands) == 1:
-                connection.send_command(*commands[0])
-            else:
-                connection.send_packed_command(connection.pack_commands(commands))
+            # One piece, for each is a system call of its own.
+            packed = b"".join([pack_command(command) for command in commands])
+            connection.send_packed_command([packed])
             replies = [_reply(connection) for _ in commands]
         except BaseException:  # a reply that comes late must not be taken for another call's
             self._drop(connection)
