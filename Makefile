@@ -9,7 +9,7 @@ SOURCES := lback_relay tests $(if $(wildcard worker/lback_signal_worker/*.py),wo
 MIN_COVERAGE := 90
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test pythons faults faults-long faults-three security soak demo demo-check lint types format coverage clean
+.PHONY: help setup test pythons faults faults-long faults-three security soak bench bench-quick demo demo-check lint types format coverage clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -78,6 +78,16 @@ RATE ?= 150
 
 soak: $(READY) ## run load with random faults for MINUTES=n, then check all that is promised; SEED=n repeats
 	PYTHONPATH=tests:worker:. $(BIN)/python -m soak --minutes $(MINUTES) --rate $(RATE) $(if $(SERVER),--server $(SERVER)) $(if $(SEED),--seed $(SEED))
+
+# ARGS="--only METRIC,… --peers NAME,… --json FILE --rounds N". The peers' virtual environments are
+# made in build/bench-venvs the first time, and kept.
+BENCH := PYTHONPATH=tests:worker:. $(BIN)/python -m benchmarks
+
+bench: $(READY) ## measure beside every peer, about 20 minutes; build/bench.json and docs/performance
+	$(BENCH) --page $(ARGS)
+
+bench-quick: $(READY) ## the same in less than three minutes, without pages, plots and a million
+	$(BENCH) --quick $(ARGS)
 
 demo: $(READY) ## register users with and without the relay and compare
 	$(BIN)/lback-relay demo $(ARGS)
