@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -115,6 +117,25 @@ PUBLISH_TIMEOUT_S = 0.25
 SENDS, FIRST = 10_000, 10
 
 
+def percentile_99(took_s: list[float]) -> float:
+    """Return the 99th percentile."""
+    return sorted(took_s)[int(len(took_s) * 0.99)]
+
+
+def plain_commits(folder: Path, count: int) -> list[float]:
+    """Return how long SQLite takes for one row and its fsync: no spool can be quicker."""
+    took_s = []
+    with closing(sqlite3.connect(folder / "plain.sqlite3", isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("CREATE TABLE rows (encoded BLOB)")
+        for _ in range(count):
+            began_at = time.monotonic()
+            connection.execute("INSERT INTO rows VALUES (?)", (bytes(300),))
+            took_s.append(time.monotonic() - began_at)
+    return took_s
+
+
 @pytest.mark.row(8, "black hole between publisher and Redis")
 @pytest.mark.parametrize("fault", ["black hole", "no server"])
 @pytest.mark.parametrize("publishing", ["sync", "background"])
@@ -143,13 +164,14 @@ def test_a_sender_without_its_broker_is_not_held_up(
     assert relay.counts()["dropped"] == 0
     # The first ones find out; each keeps within its deadline.
     first, later = sorted(took_s[:FIRST]), sorted(took_s[FIRST:])
-    p99_s = later[int(len(later) * 0.99)]
+    p99_s, disk_s = percentile_99(later), percentile_99(plain_commits(scene.folder, 1000))
     scene.figures.notes.append(
         f"{fault}, {publishing}: first {FIRST} sends within {first[-1] * 1000:.0f} ms, "
-        f"p99 of the other {len(later)} {p99_s * 1000:.2f} ms, longest {later[-1] * 1000:.0f} ms"
+        f"p99 of the other {len(later)} {p99_s * 1000:.2f} ms, longest {later[-1] * 1000:.0f} ms; "
+        f"p99 of a plain commit on this disk {disk_s * 1000:.2f} ms"
     )
     assert not scene.timed or first[-1] <= PUBLISH_TIMEOUT_S + 0.1
-    assert not scene.timed or p99_s <= 0.002
+    assert not scene.timed or p99_s <= max(0.002, 3 * disk_s)
     if fault == "black hole":
         proxy.heal()
     else:

@@ -176,7 +176,11 @@ class Proxy:
         assert pump is not None
         self._pumps.add(pump)
         pump.add_done_callback(self._pumps.discard)
-        await self._open.wait()
+        try:
+            await self._open.wait()
+        except asyncio.CancelledError:  # the proxy ends; nobody else closes this one
+            client.transport.abort()
+            return
         try:
             from_server, server = await asyncio.open_connection("127.0.0.1", self._port)
         except OSError:  # the server is away: so is the proxy
