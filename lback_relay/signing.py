@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from hmac import compare_digest
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from lback_relay import encryption
@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 _PURPOSE: Final = b"lback-relay seal"
 _LENGTH: Final = struct.Struct(">I")
 _STAMP_BYTES: Final = STAMP.size
+_ENCRYPTED_FLAGS: Final = ENCRYPTED_HEAD[3]
+_unpack_stamp: Final = STAMP.unpack_from
+_pack_stamp: Final = STAMP.pack
 _ID: Final = re.compile(rf"[a-z2-7]{{{ID_LENGTH}}}")
 
 
@@ -80,7 +83,7 @@ class Signer:
             encryption.check_available()
         key = ring.signing
         self._head = _head(key, encrypt=encrypt)
-        self._state = _state(key, signal, self._head)
+        self._prepared = _state(key, signal, self._head).copy
         self._delivery = delivery_byte(delivery)
         self._about = _named(signal) + self._head
         self._subkey = key.encrypting if encrypt else None
@@ -93,12 +96,12 @@ class Signer:
             encoded: as :func:`lback_relay.codec.encode` made it.
             envelope_id: the id of the envelope that it is.
         """
-        covered = STAMP.pack(int(self._now() * 1000), self._delivery)
+        covered = _pack_stamp(int(self._now() * 1000), self._delivery)
         if self._subkey is None:
             covered += encoded[4:]
         else:
             covered += self._encrypted(covered, encoded[4:], envelope_id)
-        state = self._state.copy()
+        state = self._prepared()
         state.update(covered)
         digest: bytes = state.digest()
         return self._head + digest + covered
@@ -129,10 +132,11 @@ class Verifier:
         self.ring = ring
         self.rejected = 0
         """How many were refused."""
-        self._max_age_s = float("inf") if max_age_s is None else max_age_s
+        self._max_age_ms = float("inf") if max_age_s is None else max_age_s * 1000
         self._now = now
-        # Signal -> the first bytes of an envelope that can be verified -> where its hash begins.
-        self._known: dict[str, dict[bytes, tuple[Key, Any]]] = {}
+        # Signal -> the first bytes of an envelope that can be verified -> its key, and what makes
+        # the hash of all that comes before the covered bytes.
+        self._known: dict[str, dict[bytes, tuple[Key, Callable[[], Any]]]] = {}
         self._lock = threading.Lock()
 
     def verified(self, encoded: bytes, signal: str, mode: str) -> bytes:
@@ -150,47 +154,68 @@ class Verifier:
             MalformedEnvelope: the bytes are no envelope.
             UnsupportedVersion: a newer version wrote them.
         """
+        # Once for each delivery: every name that is looked up, and every call, is felt.
         try:
-            return self._verified(encoded, signal, mode)
-        except SignatureRejected:
-            with self._lock:
-                self.rejected += 1
-            raise
-
-    def _verified(self, encoded: bytes, signal: str, mode: str) -> bytes:
-        known = self._known.get(signal) or self._learn(signal)
-        found = known.get(encoded[:SIGNATURE_AT])
-        if found is None:
-            _refuse_unknown(encoded)
-        key, state = found
+            key, prepared = self._known[signal][encoded[:SIGNATURE_AT]]
+        except KeyError:
+            key, prepared = self._looked_up(encoded, signal)
         covered = encoded[COVERED_AT:]
-        state = state.copy()
+        state = prepared()
         state.update(covered)
         if not compare_digest(state.digest(), encoded[SIGNATURE_AT:COVERED_AT]):
-            raise SignatureRejected(
+            raise self._rejection(
                 "the signature does not fit: the envelope was altered, or signed for another signal"
             )
-        signed_at_ms, bits = STAMP.unpack_from(covered)
+        signed_at_ms, bits = _unpack_stamp(covered)
         if not bits & DELIVERY_BITS[mode]:
-            raise SignatureRejected(f"the envelope was not signed for delivery by {mode}")
-        age_s = self._now() - signed_at_ms / 1000
-        if age_s > self._max_age_s:
-            raise SignatureRejected(
-                f"the envelope was signed {age_s:,.0f} s ago, longer than max_age_s "
-                f"({self._max_age_s:,.0f} s)"
+            raise self._rejection(f"the envelope was not signed for delivery by {mode}")
+        if signed_at_ms < self._now() * 1000 - self._max_age_ms:
+            raise self._rejection(
+                f"the envelope was signed {self._now() - signed_at_ms / 1000:,.0f} s ago, longer "
+                f"than max_age_s ({self._max_age_ms / 1000:,.0f} s)"
             )
-        if encoded[:4] == ENCRYPTED_HEAD:
-            return PLAIN_HEAD + _decrypted(key, encoded, signal)
+        if encoded[3] == _ENCRYPTED_FLAGS:
+            return PLAIN_HEAD + self._decrypted(key, encoded, signal)
         return PLAIN_HEAD + covered[_STAMP_BYTES:]
 
-    def _learn(self, signal: str) -> dict[bytes, tuple[Key, Any]]:
-        known = {}
-        for key in self.ring:
-            for encrypt in (False, True):
-                head = _head(key, encrypt=encrypt)
-                known[head] = key, _state(key, signal, head)
-        self._known[signal] = known
-        return known
+    def _looked_up(self, encoded: bytes, signal: str) -> tuple[Key, Callable[[], Any]]:
+        """Return the key of an envelope and the hash that its signature begins with."""
+        known = self._known.get(signal)
+        if known is None:
+            known = self._known[signal] = {
+                head: (key, _state(key, signal, head).copy)
+                for key in self.ring
+                for head in (_head(key, encrypt=False), _head(key, encrypt=True))
+            }
+        found = known.get(encoded[:SIGNATURE_AT])
+        if found is not None:
+            return found
+        head = encoded[:4]
+        if head == PLAIN_HEAD:
+            raise self._rejection(
+                "the envelope is not signed, and this process runs signed ones only"
+            )
+        if head not in (SIGNED_HEAD, ENCRYPTED_HEAD):
+            refuse_header(encoded)
+        shown = encoded[4:SIGNATURE_AT].decode("ascii", "replace")
+        named = shown if _ID.fullmatch(shown) else "of no valid id"
+        raise self._rejection(
+            f"the envelope is signed by the key {named}, which is not in this process's "
+            f"{VARIABLE}: it is retired, or of another ring"
+        )
+
+    def _decrypted(self, key: Key, encoded: bytes, signal: str) -> bytes:
+        unique, nonce = encoded[BODY_AT:NONCE_AT], encoded[NONCE_AT:CIPHER_AT]
+        about = _named(signal) + encoded[:SIGNATURE_AT] + encoded[COVERED_AT:NONCE_AT]
+        body = encryption.decrypted(key.encrypting, unique, nonce, encoded[CIPHER_AT:], about)
+        if body is None:
+            raise self._rejection("the encrypted body does not fit the envelope's header")
+        return body
+
+    def _rejection(self, why: str) -> SignatureRejected:
+        with self._lock:
+            self.rejected += 1
+        return SignatureRejected(why)
 
 
 def signer_of(config: RelayConfig, signal: str) -> Signer | None:
@@ -243,32 +268,6 @@ def vouched_for(encoded: bytes, signal: str, ring: KeyRing) -> bytes:
         raise MalformedEnvelope("the envelope is one of another signal")
     plain = without_signature(encoded)
     return Signer(ring, signal, (QUEUE,)).signed(plain, envelope.id)
-
-
-def _refuse_unknown(encoded: bytes) -> NoReturn:
-    """Say why the first bytes are not those of an envelope that a key of the ring has signed."""
-    head = encoded[:4]
-    if head == PLAIN_HEAD:
-        raise SignatureRejected(
-            "the envelope is not signed, and this process runs signed ones only"
-        )
-    if head not in (SIGNED_HEAD, ENCRYPTED_HEAD):
-        refuse_header(encoded)
-    shown = encoded[4:SIGNATURE_AT].decode("ascii", "replace")
-    named = shown if _ID.fullmatch(shown) else "of no valid id"
-    raise SignatureRejected(
-        f"the envelope is signed by the key {named}, which is not in this process's {VARIABLE}: "
-        "it is retired, or of another ring"
-    )
-
-
-def _decrypted(key: Key, encoded: bytes, signal: str) -> bytes:
-    unique, nonce = encoded[BODY_AT:NONCE_AT], encoded[NONCE_AT:CIPHER_AT]
-    about = _named(signal) + encoded[:SIGNATURE_AT] + encoded[COVERED_AT:NONCE_AT]
-    body = encryption.decrypted(key.encrypting, unique, nonce, encoded[CIPHER_AT:], about)
-    if body is None:
-        raise SignatureRejected("the encrypted body does not fit the envelope's header")
-    return body
 
 
 def _head(key: Key, *, encrypt: bool) -> bytes:

@@ -171,7 +171,7 @@ def test_an_encrypted_body_belongs_to_its_header() -> None:
     first, second = signed(encrypt=True), signed(encrypt=True, at_s=NOW_S + 1)
     swapped = first[:BODY_AT] + second[BODY_AT:]
     signer = Signer(RING, SIGNAL, (QUEUE,), encrypt=True)
-    state = signer._state.copy()
+    state = signer._prepared()
     state.update(swapped[28:])
     forged = swapped[:12] + state.digest() + swapped[28:]
     with pytest.raises(SignatureRejected, match="does not fit the envelope's header"):
