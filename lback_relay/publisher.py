@@ -46,7 +46,8 @@ class Publisher:
 
     Args:
         connect: makes a broker; called when first needed in a process. A call of that broker must
-            not take longer than ``publish_timeout_s`` where ``background`` is false.
+            not take longer than :data:`~lback_relay.line.CALL_SHARE` of ``publish_timeout_s`` where
+            ``background`` is false.
         background: whether :meth:`publish` returns at once instead of waiting for the broker.
         publish_timeout_s: longest wait of one publish that is not in the background.
         max_queued: envelopes kept in memory; further ones go to the spool, or are dropped, loudly.

@@ -26,6 +26,7 @@ from lback_relay.codec import encode
 from lback_relay.config import EMAIL_SIGNAL, RelayConfig, SignalConfig
 from lback_relay.envelope import Envelope, new_envelope_id, process_origin
 from lback_relay.errors import RelayError
+from lback_relay.line import CALL_SHARE
 from lback_relay.outbox import Outbox
 from lback_relay.projection import Projection
 from lback_relay.publisher import Publisher
@@ -279,7 +280,7 @@ def _make_publisher(config: RelayConfig) -> Publisher:
 
     def connected() -> Broker:
         # Nobody waits for the background thread, so that it may have a slow broker's patience.
-        timeout = {} if background else {"timeout_s": config.publish_timeout_s}
+        timeout = {} if background else {"timeout_s": config.publish_timeout_s * CALL_SHARE}
         return connect(config.url, namespace=config.namespace, client_name="lback_relay", **timeout)
 
     return Publisher(

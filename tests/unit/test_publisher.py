@@ -530,7 +530,7 @@ def test_what_goes_wrong_inside_is_logged_and_never_raised(
 def test_a_late_caller_leaves_the_call_to_the_thread(
     make: MakePublisher, broker: RecordingBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the second half of its time it begins no call, which might take as long again."""
+    """After the first tenth of its time it begins no call, which might outlast it."""
     sync = make(background=False, publish_timeout_s=30.0)
     sync.publish(SIGNAL, b"0")
     broker.callers.clear()
