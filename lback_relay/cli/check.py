@@ -11,10 +11,11 @@ import click
 from lback_relay.cli.options import config_options, read_config
 from lback_relay.cli.text import table
 from lback_relay.config import EMAIL_SIGNAL, RelayConfig, SignalConfig
-from lback_relay.errors import BrokerError
+from lback_relay.errors import BrokerError, SpoolError
 from lback_relay.keyring import VARIABLE
 from lback_relay.lback.catalogue import NEVER_SENT, OPTIONAL, SIGNALS, kind_of
 from lback_relay.signing import signer_of
+from lback_relay.spool import open_spool
 
 PING_TIMEOUT_S = 3.0
 
@@ -56,6 +57,7 @@ def _show(config: RelayConfig) -> None:
     click.echo(f"broker      {config.masked_url}")
     click.echo(f"namespace   {config.namespace}")
     click.echo(f"publishing  {config.publishing}")
+    click.echo(f"spool       {_spool(config)}")
     click.echo(f"e-mail      {'relayed' if config.email else 'not relayed'}")
     click.echo(f"signing     {_signing(config)}")
     click.echo()
@@ -83,6 +85,20 @@ def _signing(config: RelayConfig) -> str:
         return f"off: {VARIABLE} is not set"
     first, *others = config.keys.ids
     return f"by the key {first}" + (f"; verifies {', '.join(others)}, too" if others else "")
+
+
+def _spool(config: RelayConfig) -> str:
+    """Say where the spool is, and how many envelopes wait in it."""
+    spool = open_spool(config)
+    if spool is None:
+        return "none"
+    try:
+        waiting = sum(each.envelopes for each in spool.waiting())
+    except SpoolError as error:
+        return str(error)
+    finally:
+        spool.close()
+    return f"{spool.path.parent}" + (f", {waiting} envelopes wait" if waiting else "")
 
 
 def _row(signal: SignalConfig) -> tuple[str, ...]:

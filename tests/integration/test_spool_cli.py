@@ -28,11 +28,13 @@ def state(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
-def run(*arguments: str, state: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, state: Path, group: tuple[str, ...] = ("spool",), **variables: str
+) -> subprocess.CompletedProcess[str]:
     """Run the real command."""
     environ = {name: v for name, v in os.environ.items() if not name.startswith("LBACK_RELAY_")}
     return subprocess.run(
-        [sys.executable, "-m", "lback_relay.cli", "spool", *arguments],
+        [sys.executable, "-m", "lback_relay.cli", *group, *arguments],
         cwd=state.parent,
         env={**environ, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(state), **variables},
         capture_output=True,
@@ -92,6 +94,16 @@ def test_status_lists_what_waits(state: Path, namespace: str) -> None:
     elsewhere = run("status", "--url", "redis://127.0.0.1:2/0", state=state)
     assert "for another broker or namespace" in elsewhere.stdout
     assert "order_paid" in elsewhere.stdout
+
+
+def test_check_tells_what_waits(state: Path, namespace: str) -> None:
+    """Where it is, and how much, with all else that it says of the config."""
+    leave(config_of(NOWHERE, namespace, state), "order_paid", "a", "b")
+    file = state.parent / "relay.toml"
+    file.write_text(f'url = "{NOWHERE}"\nnamespace = "{namespace}"\n[signals.order_paid]\n')
+    done = run("check", "--config", str(file), "--no-ping", state=state, group=())
+    assert done.returncode == 0, done.stderr
+    assert f"spool       {state}/lback-relay, 2 envelopes wait" in done.stdout
 
 
 def test_drain_sends_it_once_and_in_order(state: Path, redis_url: str, namespace: str) -> None:
