@@ -14,6 +14,7 @@ from typing import Final
 from lback_relay.codec_header import NONCE_BYTES
 from lback_relay.errors import ConfigError, PayloadEncrypted
 
+TAG_BYTES: Final = 16
 _PURPOSE: Final = b"lback-relay gcm"
 _MISSING: Final = (
     "envelopes are encrypted, and the package cryptography is missing: install "

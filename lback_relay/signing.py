@@ -22,6 +22,7 @@ from uuid import UUID
 
 from lback_relay import encryption
 from lback_relay.codec import decode
+from lback_relay.codec_extensions import MAX_ENVELOPE_BYTES
 from lback_relay.codec_header import (
     BODY_AT,
     CIPHER_AT,
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 _PURPOSE: Final = b"lback-relay seal"
 _LENGTH: Final = struct.Struct(">I")
 _STAMP_BYTES: Final = STAMP.size
+_MAX_BYTES: Final = MAX_ENVELOPE_BYTES + CIPHER_AT + encryption.TAG_BYTES
+"""Nothing larger is decoded, so that it needs no hash."""
 _ENCRYPTED_FLAGS: Final = ENCRYPTED_HEAD[3]
 _unpack_stamp: Final = STAMP.unpack_from
 _pack_stamp: Final = STAMP.pack
@@ -159,6 +162,8 @@ class Verifier:
             key, prepared = self._known[signal][encoded[:SIGNATURE_AT]]
         except KeyError:
             key, prepared = self._looked_up(encoded, signal)
+        if len(encoded) > _MAX_BYTES:
+            raise MalformedEnvelope(f"the signed envelope takes {len(encoded):,} bytes: too many")
         covered = encoded[COVERED_AT:]
         state = prepared()
         state.update(covered)

@@ -9,6 +9,7 @@ import pytest
 from support.runs import an_envelope
 
 from lback_relay.codec import decode, encode
+from lback_relay.codec_extensions import MAX_ENVELOPE_BYTES
 from lback_relay.codec_header import BODY_AT, signed_header
 from lback_relay.config import RelayConfig
 from lback_relay.envelope import BROADCAST, QUEUE
@@ -156,6 +157,13 @@ def test_age_counts_from_the_signing(age_s: float, runs: bool, encrypt: bool) ->
         with pytest.raises(SignatureRejected, match="60 s ago, longer than max_age_s"):
             verifier().verified(encoded, SIGNAL, QUEUE)
     assert verifier(max_age_s=None).verified(encoded, SIGNAL, QUEUE) == ENCODED
+
+
+def test_what_no_decoder_takes_is_not_hashed_either() -> None:
+    """A broker holds entries of half a gigabyte."""
+    encoded = signed()[:BODY_AT] + bytes(MAX_ENVELOPE_BYTES + 100)
+    with pytest.raises(MalformedEnvelope, match="too many"):
+        verifier().verified(encoded, SIGNAL, QUEUE)
 
 
 def test_two_names_do_not_make_one_signature() -> None:
