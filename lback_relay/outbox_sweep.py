@@ -26,6 +26,7 @@ from uuid import uuid4
 from lback_relay import outbox_table
 from lback_relay.broker.base import Broker
 from lback_relay.codec import decode
+from lback_relay.codec_header import signed_header
 from lback_relay.config import SignalConfig
 from lback_relay.envelope import BROADCAST, QUEUE
 from lback_relay.errors import BrokerError, BrokerUnavailable, EnvelopeError, RelayError
@@ -173,6 +174,9 @@ class Sweep:
 
 def _as_its_envelope_says(row: Row) -> SignalConfig:
     """Return the config of a signal that was taken out of the config while a row of it waited."""
+    header = signed_header(row.encoded)
+    if header is not None and header.delivery:  # it may be encrypted, and the keys be gone, too
+        return SignalConfig(name=row.signal, delivery=header.delivery)
     try:
         return SignalConfig(name=row.signal, delivery=decode(row.encoded).delivery)
     except EnvelopeError:  # a worker makes a dead letter of it

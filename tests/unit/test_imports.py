@@ -93,6 +93,7 @@ def test_importing_the_public_names_loads_nothing_optional() -> None:
         "from lback_relay import remote_dispatcher, RelayConfig, HandlerContext, RetryLater\n"
         "import lback_relay.lback.settings, lback_relay.lback.catalogue\n"
         "heavy = {'lback', 'sqlalchemy', 'redis', 'fakeredis', 'rich', 'aiosmtpd'}\n"
+        "heavy |= {'cryptography'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
     ran = subprocess.run(

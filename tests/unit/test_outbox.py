@@ -24,10 +24,12 @@ from lback_relay import Relay, RelayConfig, SignalConfig, outbox_table
 from lback_relay.codec import encode
 from lback_relay.envelope import Envelope, new_envelope_id, process_origin
 from lback_relay.errors import BrokerError, BrokerUnavailable, ConfigError
+from lback_relay.keyring import KeyRing, new_key
 from lback_relay.lback.middleware import RelayMiddleware
 from lback_relay.outbox import Outbox, create_table, open_database
 from lback_relay.outbox_sweep import Sweep, described
 from lback_relay.outbox_table import Row
+from lback_relay.signing import Signer
 from lback_relay.testing import RecordingPublisher
 
 SIGNALS = {"order_paid": {"publish": "outbox"}}
@@ -172,6 +174,20 @@ def test_a_sweep_publishes_as_the_config_says_else_as_the_envelope_does(
     assert broker.options == [(True, True, 7), (False, True, None), (True, False, None)]
     assert {first for _, first, _, _ in broker.calls} == {1}
     assert broker.streams["broken"] == [b"no envelope"]
+
+
+def test_a_sweep_needs_no_keys(engine: Engine, broker: RecordingBroker) -> None:
+    """The modes of an encrypted envelope are in clear; its signal may be gone from the config."""
+    ring = KeyRing([new_key()])
+    plain = row("gone", delivery=("broadcast",))
+    signer = Signer(ring, "gone", ("broadcast",), encrypt=True)
+    encrypted = Row(plain.envelope_id, "gone", signer.signed(plain.encoded, plain.envelope_id))
+    put(engine, encrypted)
+    sweep = Sweep({}, connecting(broker))
+    assert sweep.sweep(engine).published == 1
+    sweep.close()
+    assert broker.options == [(False, True, None)]
+    assert broker.calls[0][0] == "gone"
 
 
 def test_what_was_published_before_a_failure_is_deleted(
