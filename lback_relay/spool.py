@@ -108,8 +108,13 @@ def spool_folder(config: RelayConfig) -> Path | None:
 
 
 def spool_path(folder: Path, config: RelayConfig) -> Path:
-    """Return the file for a config's broker: by its URL, the password aside, and the namespace."""
-    broker = f"{config.namespace}\n{config.masked_url}".encode()
+    """Return the file for a config's broker: by the URL's host, port and path, and the namespace.
+
+    User, password and options of the connection may change, and differ between an application and
+    its operator.
+    """
+    url = urlsplit(config.url)
+    broker = f"{config.namespace}\n{url.netloc.rpartition('@')[2]}{url.path}".encode()
     return folder / f"{hashlib.blake2b(broker, digest_size=5).hexdigest()}.spool"
 
 

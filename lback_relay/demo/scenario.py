@@ -106,6 +106,7 @@ class Stage:
             login=f"{name}@example.org",
             relay_url=relay_url,
         )
+        environment["XDG_STATE_HOME"] = str(self.folder / "state")  # where the relay spools
         with self.hold():
             child = Child(
                 name,

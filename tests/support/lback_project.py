@@ -7,6 +7,7 @@ folder and starts threads, so that it never runs inside the test process.
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -103,6 +104,7 @@ def lback_project(
             host=host, smtp_port=smtp_port, login=login, relay_url=redis_url
         )
         environment["LBACK_RELAY_NAMESPACE"] = namespace
+        environment["XDG_STATE_HOME"] = os.environ["XDG_STATE_HOME"]  # the tests' own
         project = LbackProject(create_project(folder), environment, host, listening)
         project.seed()
         yield project
