@@ -307,7 +307,8 @@ class Processor:
             letter = DeadLetter(
                 handler=name,
                 reason=reason,
-                error=_described(error),
+                # With the class's name before it, its first word would be redacted as a signature.
+                error=_described(error) if reason == "malformed" else str(error),
                 attempts=made.get(name, 0),
             )
             _add_dead_letter(run, letter)
