@@ -9,7 +9,7 @@ SOURCES := lback_relay tests $(if $(wildcard worker/lback_signal_worker/*.py),wo
 MIN_COVERAGE := 90
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test pythons faults faults-long faults-three security soak bench bench-quick demo demo-check lint types format coverage clean
+.PHONY: help setup test pythons faults faults-long faults-three security soak bench bench-quick bench-guard demo demo-check lint types format coverage clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -88,6 +88,9 @@ bench: $(READY) ## measure beside every peer, about 20 minutes; build/bench.json
 
 bench-quick: $(READY) ## the same in less than three minutes, without pages, plots and a million
 	$(BENCH) --quick $(ARGS)
+
+bench-guard: $(READY) ## hold our speed to a part of plain redis-py's; wide margins, for CI
+	PYTHONPATH=tests:worker:. $(BIN)/python -m benchmarks.guard
 
 demo: $(READY) ## register users with and without the relay and compare
 	$(BIN)/lback-relay demo $(ARGS)
