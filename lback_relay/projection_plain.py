@@ -13,6 +13,7 @@ import pathlib
 from collections import UserDict, deque
 from collections.abc import Collection
 from decimal import Decimal
+from functools import lru_cache
 from itertools import islice
 from types import MappingProxyType
 from typing import Any, Final
@@ -22,6 +23,7 @@ from zoneinfo import ZoneInfo
 from lback_relay.enum_snapshot import EnumSnapshot
 from lback_relay.markers import Omitted
 from lback_relay.projection_walk import (
+    SHORT_PATH,
     ProjectFunction,
     Walk,
     is_secret_key,
@@ -30,7 +32,7 @@ from lback_relay.projection_walk import (
     stored_attributes,
     type_name,
 )
-from lback_relay.redaction import redact_bytes, redact_text
+from lback_relay.redaction import is_secret_name, redact_bytes, redact_text
 
 _MORE: Final = "…"
 """Key under which a mapping that was too large says how much is missing."""
@@ -179,16 +181,27 @@ def _dict(walk: Walk, value: dict[Any, Any], path: str) -> Any:
     walk.values_left -= len(items)
     by_neighbours = secrets_by_neighbours(value if type(value) is dict else dict(items))
     projected: dict[Any, Any] = {}
+    short = min(SHORT_PATH, walk.max_string_length)
+    name: Any
     for key, item in items:
-        name = _key(walk, key)
+        if type(key) is str and len(key) <= short:
+            name, secret = _known(key)
+            secret = secret or key in by_neighbours
+        else:
+            name, secret = _key(walk, key), is_secret_key(key, by_neighbours)
         while name in projected:  # two keys became the same text
             name = f"{name}'"
         shown = name if type(name) is str or type(name) is int else "?"
-        secret = is_secret_key(key, by_neighbours)
         projected[name] = walk.member(path, shown, item, secret)
     if dict.__len__(value) > len(items):
         projected[_MORE] = _too_many(f"{path}.{_MORE}", dict.__len__(value) - len(items))
     return projected
+
+
+@lru_cache(maxsize=4096)
+def _known(key: str) -> tuple[str, bool]:
+    """Return a key as it is relayed, and whether its value is a secret: most keys come again."""
+    return redact_text(key), is_secret_name(key)
 
 
 def _mapping_proxy(walk: Walk, value: MappingProxyType[Any, Any], path: str) -> Any:
