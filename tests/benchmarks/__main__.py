@@ -59,9 +59,10 @@ def _arguments() -> argparse.Namespace:
 class Progress:
     """Says what is done, and when it began, one line each."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, begin_until_s: float) -> None:
         self.began_at = time.monotonic()
         self._total = total
+        self._begin_until_s = begin_until_s
         self._done = 0
 
     def say(self, text: str) -> None:
@@ -73,6 +74,9 @@ class Progress:
         """Run one dose; what goes wrong with it is noted, and the others go on."""
         self._done += 1
         began_at = time.monotonic()
+        if began_at > self.began_at + self._begin_until_s:
+            results.failures.append(f"{title}: the time was up before it")
+            return
         try:
             do()
         except BenchmarkFailed as failure:
@@ -92,8 +96,8 @@ def measure(given: argparse.Namespace) -> Results:
         every = (every + every[-1:] * given.rounds)[: given.rounds]
     curves = size.curves and set(given.only) == set(METRICS)
     total = sum(map(len, every)) + (sum(len(curve.values) for curve in CURVES) if curves else 0)
-    progress = Progress(total)
-    install_peers(given.peers, progress.say)
+    install_peers(given.peers)
+    progress = Progress(total, size.begin_until_s)
     if machine.busy() > BUSY:
         progress.say(
             f"the machine's load is {machine.busy():.1f} already: compare ratios, not figures"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -34,14 +33,10 @@ Made by `make bench`; do not edit. The reasons and what to tune are in
 def write(results: Results, machine: dict[str, Any], details: Path) -> None:
     """Write the plots and the page."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    venv = install("plots", HERE / "plots.txt", _say)
+    venv = install("plots", HERE / "plots.txt")
     command = [str(venv / "bin" / "python"), str(HERE / "plots.py"), str(details), str(FOLDER)]
     subprocess.run(command, check=True, timeout=300)
     (FOLDER / "README.md").write_text(_HEAD + "\n".join(_lines(results, machine)) + "\n")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
 
 
 def _lines(results: Results, machine: dict[str, Any]) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -90,14 +89,15 @@ PEERS_BY_NAME: Final = {
 }  # fmt: skip
 
 
-def install(name: str, requirements: Path, say: Callable[[str], None]) -> Path:
+def install(name: str, requirements: Path) -> Path:
     """Make a virtual environment, or take the one that is there and fits its requirements."""
     folder = VENVS / name
     stamp = folder / ".installed"
     wanted = requirements.read_text()
     if stamp.exists() and stamp.read_text() == wanted:
         return folder
-    say(f"setting up {name}")
+    sys.stderr.write(f"setting up {name} in build/{VENVS.name}\n")
+    sys.stderr.flush()
     VENVS.mkdir(parents=True, exist_ok=True)
     pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r")
     for command in (
@@ -113,7 +113,7 @@ def install(name: str, requirements: Path, say: Callable[[str], None]) -> Path:
     return folder
 
 
-def install_peers(names: list[str], say: Callable[[str], None]) -> None:
+def install_peers(names: list[str]) -> None:
     """Install those that are not installed yet."""
     for name in names:
-        install(name, PEERS / f"{name}.txt", say)
+        install(name, PEERS / f"{name}.txt")

@@ -27,20 +27,22 @@ class Size:
         share: of the counts below.
         idle_s: how long an idle worker is watched.
         curves: whether the tenfold growths and the backlog of a million are measured, too.
+        begin_until_s: no dose begins later.
     """
 
     rounds: int
     share: float
     idle_s: float
     curves: bool
+    begin_until_s: float
 
     def count(self, full: int) -> int:
         """Return a dose's count."""
         return max(200, int(full * self.share))
 
 
-QUICK: Final = Size(rounds=1, share=0.4, idle_s=10.0, curves=False)
-FULL: Final = Size(rounds=3, share=1.0, idle_s=10.0, curves=True)
+QUICK: Final = Size(rounds=1, share=0.25, idle_s=8.0, curves=False, begin_until_s=160.0)
+FULL: Final = Size(rounds=3, share=1.0, idle_s=10.0, curves=True, begin_until_s=3000.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
