@@ -64,12 +64,13 @@ def ours_sent(count: int, *, threads: int = 0, signals: int = 1, times: int = 1)
     """Send with ours; 0 threads: in the background."""
     options = ("--threads", threads, "--signals", signals, "--times", times)
     with stage() as on:
-        before = on.commands()
+        before, cpu = on.commands(), on.server_cpu_s()
         found = on.own("benchmarks.ours", "sends", count, *options).result(TIMEOUT_S)
-        commands = on.commands() - before
         return {
             "per_s": found["sent"] / found["took_s"],
-            "commands_per_1000": 1000 * commands / found["sent"],
+            "commands_per_1000": 1000 * (on.commands() - before) / found["sent"],
+            "server_us": 1e6 * (on.server_cpu_s() - cpu) / found["sent"],
+            "sender_us": 1e6 * found["cpu_s"] / found["sent"],
         }
 
 
@@ -121,6 +122,7 @@ def ours_handled(
             "server_us": 1e6 * (on.server_cpu_s() - cpu) / count,
             "worker_us": 1e6 * worker.cpu_s() / count,
             "envelope_bytes": filled["envelope_bytes"],
+            "file_bytes": on.file_bytes() / count,
         }
         if idle_s:
             figures |= idle(on, worker, idle_s)

@@ -73,7 +73,7 @@ def sends(count: int, *, threads: int, signals: int, times: int) -> dict[str, An
 
     send(WARM_UP)
     relay.flush(FLUSH_S)
-    began_at = time.monotonic()
+    began_at, cpu_s = time.monotonic(), time.process_time()
     if threads > 1:
         senders = [threading.Thread(target=send, args=(each,)) for _ in range(threads)]
         for sender in senders:
@@ -86,9 +86,10 @@ def sends(count: int, *, threads: int, signals: int, times: int) -> dict[str, An
     if not relay.flush(FLUSH_S):
         raise SystemExit("the broker did not take it all in time")
     took_s = time.monotonic() - began_at
+    cpu_s = time.process_time() - cpu_s
     sent = each * max(1, threads)
     finish(relay, sent + WARM_UP)
-    return {"sent": sent, "took_s": took_s, "returned_s": returned_s}
+    return {"sent": sent, "took_s": took_s, "returned_s": returned_s, "cpu_s": cpu_s}
 
 
 def fill(count: int, *, signals: int, times: int) -> dict[str, Any]:

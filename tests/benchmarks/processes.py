@@ -215,6 +215,10 @@ class Stage:
             if name.removeprefix("cmdstat_").partition("|")[0] not in _NOT_COUNTED
         )
 
+    def file_bytes(self) -> int:
+        """Return how large the server's append-only file is."""
+        return int(self.client.info("persistence")["aof_current_size"])
+
     def server_cpu_s(self) -> float:
         """Return the processor time that the server has used."""
         return cpu_s(int(self.client.info("server")["process_id"]))
