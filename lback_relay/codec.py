@@ -15,13 +15,14 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
-from lback_relay.codec_extensions import MAX_ENVELOPE_BYTES
+from lback_relay.codec_cost import cost_of
+from lback_relay.codec_extensions import MAX_ENVELOPE_BYTES, UNCOUNTED_BYTES
 from lback_relay.codec_header import PLAIN_HEAD, refuse_header, without_signature
 from lback_relay.codec_reader import STRINGS, read_body
 from lback_relay.codec_writer import Writer, write
 from lback_relay.envelope import Envelope
 from lback_relay.errors import EnvelopeError, MalformedEnvelope, PayloadTooLarge
-from lback_relay.omission import omit_largest
+from lback_relay.omission import omit_costliest, omit_largest
 
 _FIELDS: Final = 8
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -32,7 +33,8 @@ def encode(envelope: Envelope, *, max_bytes: int = 1_048_576) -> bytes:
     """Return the envelope's bytes.
 
     When they would be more than ``max_bytes``, the largest values of the payload are replaced by
-    markers that say so (:class:`~lback_relay.markers.Omitted`), as few as will do.
+    markers that say so (:class:`~lback_relay.markers.Omitted`), as few as will do; so are those
+    that hold so much that every reader would refuse the envelope.
 
     Args:
         envelope: its sender and payload hold plain data, snapshots and markers only.
@@ -43,13 +45,28 @@ def encode(envelope: Envelope, *, max_bytes: int = 1_048_576) -> bytes:
         EnvelopeError: the envelope holds something that was not projected.
     """
     encoded = _encoded(envelope, envelope.payload)
+    full = len(encoded)
+    if full <= max_bytes and not _problem(encoded):
+        return encoded
+    smaller = envelope.payload
+    if full > max_bytes:
+        for smaller in omit_largest(envelope.payload, size=full, max_bytes=max_bytes):
+            encoded = _encoded(envelope, smaller)
+            if len(encoded) <= max_bytes:
+                break
+    if _problem(encoded):
+        for payload in omit_costliest(smaller):
+            encoded = _encoded(envelope, payload)
+            if not _problem(encoded):
+                break
+    problem = _problem(encoded)
+    if problem:
+        raise PayloadTooLarge(
+            f"an envelope of {envelope.signal!r} {problem}, even with its largest values omitted: "
+            "send less (an id in place of the data)"
+        )
     if len(encoded) <= max_bytes:
         return encoded
-    full = len(encoded)
-    for payload in omit_largest(envelope.payload, size=full, max_bytes=max_bytes):
-        encoded = _encoded(envelope, payload)
-        if len(encoded) <= max_bytes:
-            return encoded
     raise PayloadTooLarge(
         f"an envelope of {envelope.signal!r} takes {full:,} bytes, and {len(encoded):,} with its "
         f"largest values omitted, but only {max_bytes:,} are allowed: raise "
@@ -78,6 +95,11 @@ def decode(encoded: bytes) -> Envelope:
         raise MalformedEnvelope(
             f"the envelope's bytes can't be read ({type(error).__name__}); see docs/wire-format.md"
         ) from None
+
+
+def _problem(encoded: bytes) -> str | None:
+    """Return why every reader would refuse these bytes, to follow "the envelope …"."""
+    return cost_of(encoded[4:]).problem() if len(encoded) > UNCOUNTED_BYTES else None
 
 
 def _encoded(envelope: Envelope, payload: Mapping[str, Any]) -> bytes:

@@ -13,7 +13,7 @@ from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path, PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, SafeUUID
 
 import msgpack
 from msgpack import ExtType
@@ -33,7 +33,8 @@ from lback_relay.snapshot import (
     TextEnumSnapshot,
 )
 
-MAX_ENVELOPE_BYTES: Final = 32 * 1024 * 1024
+MAX_ENVELOPE_BYTES: Final = 16 * 1024 * 1024
+"""To read; what ``max_payload_bytes`` may be at most."""
 MAX_DEPTH: Final = 64
 """How deep arrays, maps and extension types may lie in each other."""
 
@@ -81,6 +82,20 @@ _SURROGATES: Final = "surrogatepass"
 _INT64_MIN: Final = -(1 << 63)
 _UINT64_MAX: Final = (1 << 64) - 1
 
+MAX_LEAF_BYTES: Final = {
+    BIG_INT: 1024,  # 2,466 digits: more than 4,300 Python does not print
+    DATETIME: 64,
+    DATE: 64,
+    TIME: 64,
+    TIMEDELTA: 64,
+    DECIMAL: 1024,
+    UUID_: 16,
+    PATH: 4096,  # what an operating system opens
+}
+"""Extension codes to the longest body of those whose values cost more than their bytes."""
+UNCOUNTED_BYTES: Final = 4096
+"""What is longer is counted by :mod:`lback_relay.codec_cost` before it is built."""
+
 _MAX_KNOWN: Final = 512
 _MAX_UNCHECKED_BYTES: Final = 1024
 
@@ -97,7 +112,7 @@ def unpack_array(data: bytes, ext_hook: Callable[[int, bytes], Any]) -> list[Any
     Raises:
         Exception: any, if they are something else.
     """
-    if len(data) > _MAX_UNCHECKED_BYTES:
+    if _MAX_UNCHECKED_BYTES < len(data) <= UNCOUNTED_BYTES:
         # A list is made as long as its header says, before its items are there: many headers in
         # each other would take gigabytes. Skipping makes nothing and finds that the items lack.
         unpacker = msgpack.Unpacker(max_buffer_size=len(data))
@@ -123,7 +138,21 @@ def _from_int(value: int) -> Any:
     if _INT64_MIN <= value <= _UINT64_MAX:
         return value  # of a subclass of int
     size = value.bit_length() // 8 + 1
+    if size > MAX_LEAF_BYTES[BIG_INT]:
+        return _too_long("int", BIG_INT)
     return extension(BIG_INT, value.to_bytes(size, "big", signed=True))
+
+
+def _from_decimal(value: Decimal) -> ExtType:
+    text = Decimal.__str__(value).encode("ascii")
+    if len(text) > MAX_LEAF_BYTES[DECIMAL]:
+        return _too_long("decimal.Decimal", DECIMAL)
+    return extension(DECIMAL, text)
+
+
+def _too_long(type_name: str, code: int) -> ExtType:
+    reason = f"it takes more than {MAX_LEAF_BYTES[code]:,} bytes"
+    return _from_omitted(Omitted("", type_name, reason, "send it as text"))
 
 
 def _from_timedelta(value: timedelta) -> ExtType:
@@ -135,7 +164,10 @@ def _from_path(value: PurePath) -> ExtType:
     kind = "w" if isinstance(value, PureWindowsPath) else "p"
     if isinstance(value, Path):
         kind = kind.upper()
-    return extension(PATH, _text(kind + str(value)))
+    text = _text(kind + str(value))
+    if len(text) > MAX_LEAF_BYTES[PATH]:
+        return _too_long("pathlib.PurePath", PATH)
+    return extension(PATH, text)
 
 
 def _text(value: str) -> bytes:
@@ -177,7 +209,7 @@ LEAF_WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
     date: lambda value: extension(DATE, date.isoformat(value).encode("ascii")),
     time: lambda value: extension(TIME, time.isoformat(value).encode("ascii")),
     timedelta: _from_timedelta,
-    Decimal: lambda value: extension(DECIMAL, Decimal.__str__(value).encode("ascii")),
+    Decimal: _from_decimal,
     UUID: lambda value: extension(UUID_, value.bytes),
     PurePosixPath: _from_path,
     PureWindowsPath: _from_path,
@@ -219,7 +251,7 @@ def _to_path(data: bytes) -> PurePath:
     text = data.decode("utf-8", _SURROGATES)
     pure, concrete = _PATHS[text[:1].lower()]
     # The other system's paths can be read here, not opened.
-    return (concrete if text[0].isupper() and isinstance(Path(), concrete) else pure)(text[1:])
+    return (concrete if text[0].isupper() and concrete is _OWN_PATH else pure)(text[1:])
 
 
 def _to_text(data: bytes) -> str:
@@ -247,19 +279,39 @@ def _remembering(read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return lambda data: known(data) if len(data) <= _MAX_KNOWN else read(data)
 
 
+def _to_uuid(data: bytes) -> UUID:
+    if len(data) != 16:
+        raise MalformedEnvelope("a UUID of the envelope has not 16 bytes")
+    # Its constructor takes three times as long; these two are all that it sets.
+    made = object.__new__(UUID)
+    object.__setattr__(made, "int", int.from_bytes(data, "big"))
+    object.__setattr__(made, "is_safe", SafeUUID.unknown)
+    return made
+
+
+def _limited(code: int, read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def limited(data: bytes) -> Any:
+        if len(data) > MAX_LEAF_BYTES[code]:
+            raise MalformedEnvelope(f"a value of extension type {code} is too long")
+        return read(data)
+
+    return limited
+
+
+_OWN_PATH: Final = type(Path())
 _PATHS: Final[dict[str, tuple[type[PurePath], type[PurePath]]]] = {
     "p": (PurePosixPath, PosixPath),
     "w": (PureWindowsPath, WindowsPath),
 }
 
 LEAF_READERS: Final[dict[int, Callable[[bytes], Any]]] = {
-    BIG_INT: lambda data: int.from_bytes(data, "big", signed=True),
+    BIG_INT: _limited(BIG_INT, lambda data: int.from_bytes(data, "big", signed=True)),
     DATETIME: lambda data: datetime.fromisoformat(data.decode("ascii")),
     DATE: lambda data: date.fromisoformat(data.decode("ascii")),
     TIME: lambda data: time.fromisoformat(data.decode("ascii")),
     TIMEDELTA: lambda data: timedelta(microseconds=int(data)),
-    DECIMAL: lambda data: Decimal(data.decode("ascii")),
-    UUID_: lambda data: UUID(bytes=data),
+    DECIMAL: _limited(DECIMAL, lambda data: Decimal(data.decode("ascii"))),
+    UUID_: _to_uuid,
     PATH: _to_path,
     REDACTED: _remembering(lambda data: Redacted(_to_text(data))),
     OMITTED: _remembering(_to_omitted),

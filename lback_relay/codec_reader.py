@@ -13,10 +13,12 @@ from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from lback_relay import codec_extensions as codes
+from lback_relay.codec_cost import cost_of
 from lback_relay.codec_extensions import (
     LEAF_READERS,
     MAX_DEPTH,
     STATEFUL,
+    UNCOUNTED_BYTES,
     colliding,
     unknown,
     unpack_array,
@@ -42,6 +44,10 @@ _PENDING: Final = frozenset([dict, list, _Packed])
 
 def read_body(data: bytes) -> list[Any]:
     """Return the items of the array that these bytes are."""
+    if len(data) > UNCOUNTED_BYTES:
+        problem = cost_of(data).problem()
+        if problem:
+            raise MalformedEnvelope(f"the envelope {problem}")
     body = unpack_array(data, _extension)
     _finish_list(body, 0)
     return body
@@ -82,7 +88,9 @@ def _finished(item: Any, kind: type, depth: int) -> Any:
     elif kind is dict:
         _finish_dict(item, depth)
     else:
-        body = unpack_array(item.data, _extension)
+        data, item.data = item.data, b""  # not to hold one copy for each level
+        body = unpack_array(data, _extension)
+        del data
         _finish_list(body, depth)
         return _BUILDERS[item.code](body)
     return item

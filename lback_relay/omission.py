@@ -1,7 +1,8 @@
 """Which values of a payload are left out when the envelope is too large. Pure.
 
 The largest go first, as few as will do: single attributes of snapshots and entries of dicts
-before whole values of the payload. Sizes are bytes of the encoded form.
+before whole values of the payload. Likewise where there are so many small values that readers
+would refuse the envelope. Sizes are bytes of the encoded form.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from lback_relay.codec_cost import Cost, cost_of
 from lback_relay.codec_extensions import MAX_DEPTH
 from lback_relay.codec_writer import type_name, write
 from lback_relay.markers import Marker, Omitted
@@ -16,7 +18,8 @@ from lback_relay.snapshot import Snapshot
 from lback_relay.snapshot_base import kind_of_snapshot
 
 _Path = tuple[str, ...]
-_REMEDY: Final = "raise RELAY_MAX_PAYLOAD_BYTES, or pass an id and let the handler load the rest"
+_WITH_AN_ID: Final = "pass an id and let the handler load the rest"
+_REMEDY: Final = f"raise RELAY_MAX_PAYLOAD_BYTES, or {_WITH_AN_ID}"
 
 
 def omit_largest(
@@ -29,10 +32,38 @@ def omit_largest(
         size: of the envelope with it.
         max_bytes: what the envelope may take.
     """
-    top: dict[_Path, Any] = {(name,): value for name, value in payload.items()}
-    for leaves in (dict(_leaves(payload, ())), top):
+    for leaves in _choices(payload):
         chosen = _chosen(leaves, size=size, max_bytes=max_bytes)
         yield _without(payload, (), chosen)
+
+
+def omit_costliest(payload: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield payloads that are less and less work to read, until the caller is content with one.
+
+    Args:
+        payload: what readers would refuse (:mod:`lback_relay.codec_cost`).
+    """
+    for leaves in _choices(payload):
+        costs = {path: cost_of(_packed(value)) for path, value in leaves.items()}
+        left = Cost(*map(sum, zip(*costs.values(), strict=True)))
+        chosen: dict[_Path, Omitted] = {}
+        for path in sorted(costs, key=lambda path: costs[path].share, reverse=True):
+            problem = left.problem()
+            if problem is None:
+                break
+            if isinstance(leaves[path], Marker):
+                continue
+            left = left.without(costs[path])
+            chosen[path] = Omitted(
+                ".".join(path), type_name(leaves[path]), f"the envelope {problem}", _WITH_AN_ID
+            )
+        yield _without(payload, (), chosen)
+
+
+def _choices(payload: Mapping[str, Any]) -> Iterator[dict[_Path, Any]]:
+    """Yield what may be left out: single parts first, then whole values."""
+    yield dict(_leaves(payload, ()))
+    yield {(name,): value for name, value in payload.items()}
 
 
 def _leaves(values: Mapping[str, Any], start: _Path) -> Iterator[tuple[_Path, Any]]:
@@ -74,7 +105,11 @@ def _chosen(leaves: Mapping[_Path, Any], *, size: int, max_bytes: int) -> dict[_
 
 
 def _size(value: object) -> int:
-    return len(write(lambda writer: writer.pack(writer.prepared(value, 1, ""))))
+    return len(_packed(value))
+
+
+def _packed(value: object) -> bytes:
+    return write(lambda writer: writer.pack(writer.prepared(value, 1, "")))
 
 
 def _marker(path: str, value: object, taken: int, size: int, max_bytes: int) -> Omitted:

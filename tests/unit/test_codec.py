@@ -265,8 +265,8 @@ def test_another_version_is_named_with_the_remedy() -> None:
 def test_a_feature_that_is_not_known_is_refused() -> None:
     """Flags stand for signatures and encryption; what has one can't be read without."""
     encoded = bytearray(encode(envelope()))
-    encoded[3] = 0x02
-    with pytest.raises(UnsupportedVersion, match=r"features .flags 0x02"):
+    encoded[3] = 0x08
+    with pytest.raises(UnsupportedVersion, match=r"features .flags 0x08"):
         decode(bytes(encoded))
 
 
