@@ -11,14 +11,13 @@ import struct
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from random import Random
 from typing import Final
 
+from benchmarks.delay_line import DelayLine
 from benchmarks.peers.marks import WORK_S
 from benchmarks.peers_table import Peer
 from benchmarks.processes import PEERS, BenchmarkFailed, Child, Stage, stage
 from benchmarks.signals import signal_names
-from faults.support.proxy import Proxy
 
 from lback_relay.broker.keys import Keys
 
@@ -101,7 +100,7 @@ def ours_handled(
         handlers: of each signal.
         times: the payload's size.
         idle_s: measure for so long afterwards what it uses with nothing to do.
-        delay_s: through a proxy, this much later in each direction; None: without a proxy.
+        delay_s: over a way that is longer by this in each direction; None: directly.
     """
     sized = ("--signals", signals, "--times", times)
     environment = {"BENCH_SIGNALS": str(signals), "BENCH_HANDLERS": str(handlers)}
@@ -111,7 +110,7 @@ def ours_handled(
     with stage() as on, ExitStack() as stack:
         filled = on.own("benchmarks.ours", "fill", count, *sized).result(TIMEOUT_S)
         before, cpu = on.commands(), on.server_cpu_s()
-        url = on.url if delay_s is None else stack.enter_context(behind_a_proxy(on.url, delay_s))
+        url = on.url if delay_s is None else stack.enter_context(far_away(on.url, delay_s))
         worker = our_worker(on, url=url, **environment)
         marks = on.wait_for_marks(worker, TIMEOUT_S)
         see_settled(on, signals)
@@ -126,18 +125,16 @@ def ours_handled(
         }
         if idle_s:
             figures |= idle(on, worker, idle_s)
-        worker.end()  # before its proxy
+        worker.end()  # before its way there
         return figures
 
 
 @contextmanager
-def behind_a_proxy(url: str, delay_s: float) -> Iterator[str]:
-    """Yield the URL of a proxy before the server, which delays each way by ``delay_s``."""
+def far_away(url: str, delay_s: float) -> Iterator[str]:
+    """Yield the URL of a way to the server that is longer by ``delay_s`` in each direction."""
     port = int(url.rpartition(":")[2].partition("/")[0])
-    with Proxy(port, Random(1)) as proxy:
-        proxy.slow_down(delay_s=delay_s)
-        # Its own URL has the password of the fault suite's servers.
-        yield f"redis://127.0.0.1:{proxy.url.rpartition(':')[2]}"
+    with DelayLine(port, delay_s) as line:
+        yield f"redis://127.0.0.1:{line.port}/0"
 
 
 def peer_handled(peer: Peer, count: int, *, idle_s: float = 0.0) -> Figures:
