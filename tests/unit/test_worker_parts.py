@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 from collections.abc import Sequence
@@ -510,6 +511,46 @@ def test_more_signals_than_slots_are_read_in_turn(broker: FakeBroker) -> None:
     wait_until(lambda: len(broker.of("read")) >= 3, what="reads")
     reading.end()
     assert all(count == 1 for _, count, _ in broker.of("read"))
+
+
+def test_no_read_blocks_while_a_hot_signal_waits_for_room(broker: FakeBroker) -> None:
+    """It soon has room, and a block would outlast what is in hand of it."""
+    reading = Reading(broker, "hot", "other")
+    consumer = reading.consumer
+    consumer._grouped, consumer._claim_at, consumer._hot = True, math.inf, ["hot"]
+    reading.hand.measured("hot", 0.0)
+    reading.hand.measured("other", 0.015)
+    reading.hand.add("hot", runs := [a_run(number, "hot") for number in range(550)])
+    assert (reading.hand.room("hot"), reading.hand.room("other")) == (0, 2)
+    for _ in range(10):
+        consumer._turn()
+    reads = broker.of("read")
+    assert {(signals, blocks) for signals, _, blocks in reads} == {(("other",), False)}
+    assert consumer._hot == ["hot"]
+    reading.hand.finish(runs)
+    reading.hand.release(runs)
+    consumer._turn()
+    assert ("hot",) in [signals for signals, _, _ in broker.of("read")]
+    reading.executor.close()
+
+
+def test_a_hot_signal_does_not_starve_another(broker: FakeBroker) -> None:
+    """Whoever found no room is the next to be read."""
+    reading = Reading(broker, "a", "b")
+    consumer = reading.consumer
+    consumer._grouped, consumer._claim_at, consumer._hot = True, math.inf, ["a", "b"]
+    for signal in ("a", "b"):
+        reading.hand.measured(signal, 0.0)
+
+    def read(signals: Sequence[str], *_: Any, count: int, block_s: float) -> list[Delivery]:
+        return [a_delivery(signal=signals[0], entry_id=f"{number}-0") for number in range(count)]
+
+    broker.read = read  # type: ignore[method-assign]
+    consumer._turn()
+    assert consumer._hot == ["b", "a"]
+    reading.executor.take_back()
+    reading.release.set()
+    reading.executor.close()
 
 
 def test_a_suspect_waits_for_those_that_run_and_goes_back_in_the_end(

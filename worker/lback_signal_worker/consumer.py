@@ -2,7 +2,8 @@
 
 Each turn: claim, when its timer is due; then read. A signal whose last read came back full is
 *hot* and is read by itself, as much as it has room for. The others are read together, a few each;
-when no signal is hot, this read blocks. Without room the thread waits for some.
+when no signal is hot, this read blocks. While some are, it does not, and is rarer: a block would
+outlast what is in hand of the hot ones. Without room the thread waits for some.
 
 Suspects. An entry that was in hand when two workers died is claimed alone, and runs while nothing
 else is in hand here: reading pauses, what is in hand ends, it runs, reading goes on. If it kills
@@ -41,6 +42,8 @@ CLAIM_PER_SIGNAL_S: Final = 2.5
 """With many signals claims are rarer: each costs two commands for every signal."""
 PARTIAL_BLOCK_S: Final = 0.05
 """Longest block while some signals have no room: theirs must be noticed soon."""
+OTHERS_EVERY_S: Final = 0.01
+"""While some signals are hot, the others are looked at so often, or up to PARTIAL_BLOCK_S apart."""
 POLL_S: Final = 5.0
 """Without room for a read the broker is pinged this often, for the worker's health."""
 
@@ -97,6 +100,8 @@ class Consumer:
         self._backoff = Backoff(random)
         self._stopped = threading.Event()
         self._hot: list[str] = []
+        self._others_at = 0.0
+        self._others_every_s = OTHERS_EVERY_S
         self._claim_every_s = min(
             config.lease_s / 2, max(CLAIM_EVERY_S, CLAIM_PER_SIGNAL_S * len(signals))
         )
@@ -149,12 +154,28 @@ class Consumer:
                 waits.append(signal)
                 continue
             self._read((signal,), room, block_s=0)
+        idle = hot == waits
         others = [signal for signal in self._signals if signal not in hot and self._room(signal)]
-        if others:
-            self._read_together(others, idle=hot == waits)
-        elif hot == waits:
-            self._wait(self._claim_at)
-        self._hot += waits
+        if others and not hot:
+            self._read_together(others, idle=True)
+        elif others and monotonic() >= self._others_at:
+            self._read_others(others)
+        elif idle:
+            self._wait(min(self._claim_at, self._others_at) if others else self._claim_at)
+        self._hot = waits + self._hot  # who waits is next, or one hot signal would starve another
+
+    def _read_others(self, signals: list[str]) -> None:
+        """Look at signals that are not hot, without blocking: the hot ones soon have room again.
+
+        More and more rarely while nothing comes.
+        """
+        known = len(self._hot)
+        self._read_together(signals, idle=False)
+        found = len(self._hot) > known
+        self._others_every_s = (
+            OTHERS_EVERY_S if found else min(2 * self._others_every_s, PARTIAL_BLOCK_S)
+        )
+        self._others_at = monotonic() + self._others_every_s
 
     def _room(self, signal: str) -> int:
         """Return how many new entries of a signal may be read now."""

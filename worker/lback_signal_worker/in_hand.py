@@ -28,7 +28,8 @@ class InHand:
         self._is_async = dict(is_async)
         self._lock = threading.Lock()
         self._runs: set[Run] = set()
-        self._unfinished = dict.fromkeys(is_async, 0)
+        # Without those that have none: with many signals most have none.
+        self._unfinished: dict[str, int] = {}
         self._averages: dict[str, float] = {}
         self._freed = threading.Event()
 
@@ -36,13 +37,18 @@ class InHand:
         """Take entries of one signal in hand."""
         with self._lock:
             self._runs.update(runs)
-            self._unfinished[signal] += len(runs)
+            self._unfinished[signal] = self._unfinished.get(signal, 0) + len(runs)
 
     def finish(self, runs: Iterable[Run]) -> None:
         """Note that no handler of these is left."""
         with self._lock:
+            unfinished = self._unfinished
             for run in runs:
-                self._unfinished[run.signal] -= 1
+                left = unfinished[run.signal] - 1
+                if left:
+                    unfinished[run.signal] = left
+                else:
+                    del unfinished[run.signal]
         self._freed.set()
 
     def release(self, runs: Iterable[Run]) -> None:
@@ -95,7 +101,7 @@ class InHand:
         used = 0.0
         with self._lock:
             for other, unfinished in self._unfinished.items():
-                if unfinished and self._is_async[other] is kind:
+                if self._is_async[other] is kind:
                     used += unfinished / self._prefetch.allowance(self._averages.get(other))
             free = self._prefetch.max_entries - len(self._runs)
         room = min(int((1.0 - used) * allowance + 1e-6), free)
