@@ -31,7 +31,7 @@ from lback_relay.outbox import Outbox
 from lback_relay.projection import Projection
 from lback_relay.publisher import Publisher
 from lback_relay.signing import Signer, signer_of
-from lback_relay.spool import open_spool
+from lback_relay.spool_place import open_spool
 from lback_relay.transaction import after_commit, session_at_hand, watch_sessions
 
 if TYPE_CHECKING:

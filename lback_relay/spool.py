@@ -17,7 +17,6 @@ Knows neither publisher nor broker. Sizes are bytes, ages are seconds.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sqlite3
 import sys
@@ -27,16 +26,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
-from urllib.parse import urlsplit
+from typing import Final, NamedTuple
 
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from lback_relay.envelope import BROADCAST, QUEUE
 from lback_relay.errors import SpoolDamaged, SpoolError
-
-if TYPE_CHECKING:
-    from lback_relay.config import RelayConfig
 
 FORMAT: Final = 1
 """Version of the table; a file of another one is refused."""
@@ -87,50 +82,6 @@ class Waiting:
     envelopes: int
     encoded_bytes: int
     oldest_s: float
-
-
-def spool_folder(config: RelayConfig) -> Path | None:
-    """Return the spool's folder; None when there is none.
-
-    The default is "lback-relay" where the user's programs keep their state (XDG Base Directory
-    Specification). A broker that lives inside of a process needs no spool.
-    """
-    if config.spool_dir == "off" or urlsplit(config.url).scheme in {"memory", "embedded"}:
-        return None
-    if config.spool_dir != "auto":
-        return Path(config.spool_dir).expanduser()
-    state = os.environ.get("XDG_STATE_HOME", "")
-    if not os.path.isabs(state):  # noqa: PTH117 - as the specification says it
-        state = os.path.expanduser("~/.local/state")  # noqa: PTH111 - never raises
-    if not os.path.isabs(state):  # noqa: PTH117 - a user without a home
-        state = "/var/lib"
-    return Path(state) / "lback-relay"
-
-
-def spool_path(folder: Path, config: RelayConfig) -> Path:
-    """Return the file for a config's broker: by the URL's host, port and path, and the namespace.
-
-    User, password and options of the connection may change, and differ between an application and
-    its operator.
-    """
-    url = urlsplit(config.url)
-    broker = f"{config.namespace}\n{url.netloc.rpartition('@')[2]}{url.path}".encode()
-    return folder / f"{hashlib.blake2b(broker, digest_size=5).hexdigest()}.spool"
-
-
-def open_spool(config: RelayConfig) -> Spool | None:
-    """Return this process's access to the spool of a config; None when there is none."""
-    folder = spool_folder(config)
-    if folder is None:
-        return None
-    # A sender that waits for the broker waits no longer for another process's write.
-    waits = config.publishing == "sync"
-    return Spool(
-        spool_path(folder, config),
-        max_bytes=config.max_spool_bytes,
-        durable=config.spool_sync == "full",
-        timeout_s=config.publish_timeout_s if waits else 5.0,
-    )
 
 
 class Spool:

@@ -15,7 +15,7 @@ from lback_relay.errors import BrokerError, SpoolError
 from lback_relay.keyring import VARIABLE
 from lback_relay.lback.catalogue import NEVER_SENT, OPTIONAL, SIGNALS, kind_of
 from lback_relay.signing import signer_of
-from lback_relay.spool import open_spool
+from lback_relay.spool_place import open_spool
 
 PING_TIMEOUT_S = 3.0
 

@@ -16,8 +16,9 @@ from lback_relay.cli.progress import Progress, stoppable
 from lback_relay.cli.text import table
 from lback_relay.config import RelayConfig
 from lback_relay.errors import ConfigError, SpoolError
-from lback_relay.spool import Spool, Waiting, spool_folder, spool_path
+from lback_relay.spool import Spool, Waiting
 from lback_relay.spool_drain import Drain
+from lback_relay.spool_place import spool_folder, spool_path
 
 _SIZES: Final = ("B", "KiB", "MiB", "GiB")
 

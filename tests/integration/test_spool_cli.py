@@ -15,7 +15,8 @@ from support.outboxes import in_stream
 from lback_relay.broker.keys import Keys
 from lback_relay.config import RelayConfig, SignalConfig
 from lback_relay.relay import Relay
-from lback_relay.spool import Spool, spool_path
+from lback_relay.spool import Spool
+from lback_relay.spool_place import spool_path
 
 ROOT = Path(__file__).parents[2]
 NOWHERE = "redis://:planted@127.0.0.1:1/0"

@@ -13,7 +13,8 @@ import pytest
 
 from lback_relay.config import RelayConfig
 from lback_relay.errors import SpoolDamaged, SpoolError
-from lback_relay.spool import Spool, open_spool, spool_folder, spool_path
+from lback_relay.spool import Spool
+from lback_relay.spool_place import open_spool, spool_folder, spool_path
 
 QUEUE = ("queue",)
 
