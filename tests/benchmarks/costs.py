@@ -99,11 +99,12 @@ def handling() -> Iterator[Cost]:
         pass_on=lambda _run: None, finish_coroutine=lambda _coroutine: None,
     )  # fmt: skip
 
+    envelopes = [decode(encoded) for _ in runs]
+
     def work_off(*, opened: bool) -> None:
-        for run in runs:
+        for run, envelope in zip(runs, envelopes, strict=True):
             run.position = 0
-            if not opened:
-                run.envelope = None
+            run.envelope = envelope if opened else None
         slots._work_off(Slot(1), deque(runs))
 
     yield "worked off by a slot", best_us(lambda: work_off(opened=False))

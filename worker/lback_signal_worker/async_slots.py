@@ -173,6 +173,7 @@ class AsyncSlots:
             if error is not None:
                 processor.failed(run, handler, error, stack=stack)
             run.position += 1
+        run.envelope = None  # a thousand that wait for settling keep the collector busy
         slot.finished.append(run)
 
     async def _bounded(

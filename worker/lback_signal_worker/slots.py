@@ -237,6 +237,7 @@ class PlainSlots:
             if error is not None:
                 processor.failed(run, handler, error)
             run.position += 1
+        run.envelope = None  # a thousand that wait for settling keep the collector busy
         slot.finished.append(run)
         return True
 
