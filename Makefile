@@ -69,9 +69,18 @@ faults-long: $(READY) ## 100,000 envelopes in a storm of kills, and MINUTES=n of
 	@mkdir -p build
 	$(FAULTS) -m faults_long --faults-minutes $(MINUTES) --faults-json build/faults-long.json $(ARGS)
 
-security: $(READY) ## try every attack of docs/security.md, about five minutes; the table in build/security.json
+# The guided fuzzer has an environment of its own: it comes as a wheel for some Pythons only.
+FUZZ := .venv-fuzz
+
+security: $(READY) $(FUZZ)/.tried ## try every attack of docs/security.md, about five minutes; the table in build/security.json
 	@mkdir -p build
 	$(BIN)/python -m pytest tests/security --security-full --security-json build/security.json $(ARGS)
+
+$(FUZZ)/.tried: pyproject.toml
+	@"$(PYTHON)" -m venv $(FUZZ)
+	@$(FUZZ)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary atheris -e '.[fuzz]' \
+		|| { echo "make: no atheris for $$("$(PYTHON)" --version): a million inputs are damaged at random instead" >&2; rm -rf $(FUZZ)/bin; }
+	@touch $@
 
 MINUTES ?= 1
 RATE ?= 150
@@ -110,5 +119,5 @@ format: $(READY) ## let ruff format and mend what it can
 	$(BIN)/ruff check --fix .
 
 clean: ## remove .venv and everything made
-	rm -rf $(VENV) $(VENV)-3.* build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-3.* $(FUZZ) build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
