@@ -163,7 +163,7 @@ def test_senders_killed_over_their_spool_lose_and_double_nothing(scene: Scene) -
         if not number % 3:
             server.start()
     left = spooled(scene)
-    assert f"sent {left}" in drain(scene, url)
+    assert (f"sent {left}" if left else "nothing waits") in drain(scene, url)
     assert spooled(scene) == 0
     scene.figures.notes.append(f"{KILLS} senders killed, {left} envelopes left by the last ones")
     holds_order(scene, *names)
