@@ -1,15 +1,21 @@
 """Logging of the worker's process: the only place that configures any.
 
 A line is time, level, which one of several workers, text, and what the record carries as
-``relay_…``, so that one worker, signal, handler or envelope can be searched for.
+``relay_…``, so that one worker, signal, handler or envelope can be searched for. What handlers
+raise may quote anything: tracebacks are redacted, and no text can forge a line or steer a terminal.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
+
+from lback_relay.cli.text import printable, printable_lines
+from lback_relay.redaction import redact_text
 
 LEVELS = ("debug", "info", "warning", "error")
+_OWN = ("lback_relay", "lback_signal_worker")
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
 _FORMAT_OF_ONE = "%(asctime)s %(levelname)s worker {number} (pid %(process)d): %(message)s"
 
@@ -31,7 +37,14 @@ class RelayFormatter(logging.Formatter):
             if name.startswith("relay_") and value != ""
         )
         line = super().formatMessage(record)
-        return f"{line} [{extras[1:]}]" if extras else line
+        if extras:
+            line = f"{line} [{extras[1:]}]"
+        if str(record.name).startswith(_OWN):
+            return printable(line)
+        return "\n".join(printable_lines(line))  # a handler's own line may well be several
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - overridden
+        return "\n".join(printable_lines(redact_text(super().formatException(ei))))
 
 
 def configure_logging(level: str, number: int | None = None) -> None:

@@ -36,6 +36,7 @@ from lback_relay.errors import (
     SignatureRejected,
     ValueNotRelayed,
 )
+from lback_relay.redaction import redact_text
 from lback_relay.remote import Handler, HandlerContext, HandlerOptions, misfit_of
 from lback_signal_worker.retry import backoff_s
 
@@ -244,7 +245,9 @@ class Processor:
                 handler=handler.name,
                 reason=reason,
                 error=shown,
-                traceback=_writable(stack or _formatted(error))[-MAX_TRACEBACK_LENGTH:],
+                traceback=_writable(redact_text(stack or _formatted(error)))[
+                    -MAX_TRACEBACK_LENGTH:
+                ],
                 attempts=attempt,
             )
             _add_dead_letter(run, letter)
@@ -362,18 +365,23 @@ def _add_dead_letter(run: Run, letter: DeadLetter) -> None:
 
 
 def _described(error: BaseException) -> str:
-    """Return "TypeName: message"; an error whose text can't be made still has a name."""
+    """Return "TypeName: message", redacted; an error whose text can't be made still has a name."""
     try:
         text = str(error)
     except BaseException:  # noqa: BLE001 - a handler's own exception class may do anything
         text = "(its text can't be made)"
     name = type(error).__name__
+    text = redact_text(text[: 4 * MAX_ERROR_LENGTH])
     return _writable(f"{name}: {text}" if text else name)[:MAX_ERROR_LENGTH]
 
 
 def _writable(text: str) -> str:
     """Escape what UTF-8 can't hold; the text comes from anywhere."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _shown_end(trace: str) -> str:
+    return _writable(redact_text(trace))[-MAX_TRACEBACK_LENGTH:]
 
 
 def _formatted(error: BaseException) -> str:
