@@ -53,12 +53,13 @@ def test_a_killed_child_is_replaced_at_once(scene: Scene) -> None:
     wait_until(lambda: len(supervisor.said("started: group")) >= 3, what="three children")
     children = set(supervisor.children())
     assert len(children) == 3
+    victims = sorted(children)  # each place once: who dies young again and again has to wait
+    scene.random.shuffle(victims)
     in_hand = 0
     slowest_s = 0.0
     with scene.load(100, plan={HANDLER: {"sleep_s": 0.02}}):
-        for _ in range(4):
+        for victim in victims:
             time.sleep(scene.random.uniform(0.5, 1.5))
-            victim = scene.random.choice(sorted(children))
             os.kill(victim, signal.SIGKILL)
             killed_at = time.monotonic()
             children.discard(victim)
