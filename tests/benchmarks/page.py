@@ -68,7 +68,9 @@ def _lines(results: Results, machine: dict[str, Any]) -> Iterator[str]:
     if results.failures:
         yield "## Without a figure"
         yield ""
-        yield from (f"- {failure.splitlines()[0]}" for failure in results.failures)
+        for failure in results.failures:
+            lines = failure.strip().splitlines()
+            yield f"- {lines[0].partition(': ended')[0]}: {lines[-1]}"
 
 
 def _machine(machine: dict[str, Any]) -> Iterator[str]:

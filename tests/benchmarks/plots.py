@@ -35,18 +35,20 @@ def bars(metrics: dict[str, Any], names: list[str], file: Path, title: str, unit
     figure, panels = plt.subplots(1, len(names), figsize=(5 * len(names), 3.6), squeeze=False)
     for panel, name in zip(panels[0], names, strict=True):
         summary = metrics[name]
-        values = {"lback_relay": (summary["ours"], OURS)}
-        values |= {peer: (value, PEERS) for peer, value in summary["peers"].items()}
-        values["floor"] = (summary["floor"], FLOOR)
-        shown = {key: each for key, each in values.items() if each[0] is not None}
+        systems = {"lback_relay": (summary["ours"], OURS)}
+        systems |= {peer: (value, PEERS) for peer, value in summary["peers"].items()}
+        systems["floor"] = (summary["floor"], FLOOR)
+        shown = {key: each for key, each in systems.items() if each[0] is not None}
         drawn = panel.barh(
             list(shown),
             [each[0] for each in shown.values()],
             color=[each[1] for each in shown.values()],
         )
-        panel.bar_label(drawn, fmt="{:,.3g}" if unit == "ms" else "{:,.0f}", padding=3, fontsize=8)
+        panel.bar_label(drawn, fmt="{:,.1f}" if unit == "ms" else "{:,.0f}", padding=3, fontsize=8)
         panel.set_xscale("log")
-        panel.margins(x=0.3)
+        # From the same distance below the least, or a small difference would look large.
+        values = [each[0] for each in shown.values() if each[0] > 0]
+        panel.set_xlim(min(values) / 3, max(values) * 6)
         panel.invert_yaxis()
         panel.set_title(TITLES[name], fontsize=10)
         panel.set_xlabel(unit)
