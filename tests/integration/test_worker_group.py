@@ -284,7 +284,7 @@ def test_the_heartbeat_tells_what_the_worker_does(
     wait_until(lambda: worker.consumer_name in broker.workers(), what="the heartbeat")
     figures = broker.workers()[worker.consumer_name]
     assert figures["group"] == GROUP
-    assert set(figures) == {"host", "pid", "group", "handled", "failed", "in_hand"}
+    assert set(figures) == {"host", "pid", "group", "handled", "failed", "in_hand", "unverified"}
 
 
 def test_settled_entries_are_trimmed_in_time(
