@@ -9,7 +9,7 @@ SOURCES := lback_relay tests $(if $(wildcard worker/lback_signal_worker/*.py),wo
 MIN_COVERAGE := 90
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test pythons faults faults-long faults-three security soak bench bench-quick bench-guard demo demo-check lint types format coverage clean
+.PHONY: help setup test pythons faults faults-long faults-three security lock soak bench bench-quick bench-guard demo demo-check lint types format coverage clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -81,6 +81,9 @@ $(FUZZ)/.tried: pyproject.toml
 	@$(FUZZ)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary atheris -e '.[fuzz]' \
 		|| { echo "make: no atheris for $$("$(PYTHON)" --version): a million inputs are damaged at random instead" >&2; rm -rf $(FUZZ)/bin; }
 	@touch $@
+
+lock: $(READY) ## write the versions of everything in .venv into .ci/lock.txt
+	@{ head -n 2 .ci/lock.txt && $(BIN)/python -m pip freeze --exclude-editable; } >.ci/lock.new && mv .ci/lock.new .ci/lock.txt
 
 MINUTES ?= 1
 RATE ?= 150
