@@ -252,7 +252,9 @@ def test_many_processes_write_at_once(path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", code, str(path), f"p{index}"]) for index in range(4)
     ]
     assert [process.wait(timeout=120) for process in processes] == [0] * 4
-    (found,) = Spool(path).waiting()
+    spool = Spool(path)
+    (found,) = spool.waiting()
+    spool.close()
     assert found.envelopes == 200
 
 
