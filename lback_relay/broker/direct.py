@@ -20,12 +20,13 @@ from hiredis import pack_command
 
 
 class DirectConnections:
-    """Connections made by a client's pool, which hands out none of them itself.
+    """Connections as a client's pool makes them; it knows nothing of these.
 
     Every method may be called from any thread.
 
     Args:
-        pool: knows where to, and with what options.
+        pool: knows where to, and with what options (but for ``max_connections``: as many as
+            call at once are open).
     """
 
     def __init__(self, pool: redis.ConnectionPool) -> None:
@@ -65,7 +66,9 @@ class DirectConnections:
             try:
                 connection = self._free.pop()
             except IndexError:
-                connection = self._pool.make_connection()
+                # Not by the pool's own make_connection: it counts what it has made, refuses the
+                # hundred and first, and never hears of those that were closed.
+                connection = self._pool.connection_class(**self._pool.connection_kwargs)
                 self._made.append(connection)
                 return connection
             if not _is_stale(connection):

@@ -135,6 +135,27 @@ def test_a_broker_works_again_after_its_server_was_away(tmp_path: Path) -> None:
         broker.close()
 
 
+@every_call
+def test_a_broker_works_again_however_often_a_call_has_failed(tmp_path: Path, call: Any) -> None:
+    """The client's pool makes a hundred connections; one that has failed must not count."""
+    server = EmbeddedServer(tmp_path)
+    server.start()
+    broker = connect(server.url, timeout_s=5.0)
+    server.stop()
+    for _ in range(120):
+        with pytest.raises(BrokerUnavailable):
+            call(broker)
+    with server:
+        broker.ensure_groups([SIGNAL], GROUP)
+        try:
+            call(broker)
+        except BrokerUnavailable:
+            raise
+        except BrokerError:
+            pass  # nothing is there that it could find
+        broker.close()
+
+
 def test_closing_ends_a_read_that_waits(broker: Broker, redis_url: str) -> None:
     """With BrokerUnavailable and nothing else; the broker can be used afterwards."""
     broker.ensure_groups([SIGNAL], GROUP)
