@@ -18,7 +18,7 @@ from typing import Any, Final
 from lback_relay.codec_cost import cost_of
 from lback_relay.codec_extensions import MAX_ENVELOPE_BYTES, UNCOUNTED_BYTES
 from lback_relay.codec_header import PLAIN_HEAD, refuse_header, without_signature
-from lback_relay.codec_reader import STRINGS, read_body
+from lback_relay.codec_reader import STRINGS, finished, read_body
 from lback_relay.codec_writer import Writer, write
 from lback_relay.envelope import Envelope
 from lback_relay.errors import EnvelopeError, MalformedEnvelope, PayloadTooLarge
@@ -151,7 +151,6 @@ def _decoded(encoded: bytes) -> Envelope:
         type(envelope_id) is str
         and type(signal) is str
         and type(payload) is dict
-        and STRINGS.issuperset(map(type, payload))
         and type(sent_at) is int
         and type(delivery) is list
         and STRINGS.issuperset(map(type, delivery))
@@ -159,6 +158,9 @@ def _decoded(encoded: bytes) -> Envelope:
         and type(named) is dict
     ):
         raise MalformedEnvelope("a field of the envelope is not of the type it must have")
+    sender, payload = finished(sender), finished(payload)
+    if named:
+        finished(named)
     trace: dict[str, str] = named.pop("trace", None) or {}
     if trace and not (
         type(trace) is dict

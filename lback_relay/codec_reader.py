@@ -43,14 +43,18 @@ _PENDING: Final = frozenset([dict, list, _Packed])
 
 
 def read_body(data: bytes) -> list[Any]:
-    """Return the items of the array that these bytes are."""
+    """Return the items of the array that these bytes are; :func:`finished` has to see each."""
     if len(data) > UNCOUNTED_BYTES:
         problem = cost_of(data).problem()
         if problem:
             raise MalformedEnvelope(f"the envelope {problem}")
-    body = unpack_array(data, _extension)
-    _finish_list(body, 0)
-    return body
+    return unpack_array(data, _extension)
+
+
+def finished(item: Any, depth: int = 1) -> Any:
+    """Return an item as it is to be, at a depth in its envelope; its own items are looked at."""
+    kind = type(item)
+    return _finished(item, kind, depth) if kind in _PENDING else item
 
 
 def _extension(code: int, data: bytes) -> Any:
@@ -74,10 +78,14 @@ def _finish_dict(items: dict[Any, Any], depth: int) -> None:
         raise MalformedEnvelope("a map of the envelope has a key that is no text")
     if _PENDING.isdisjoint(map(type, items.values())):
         return
+    below = depth + 1
     for key, item in items.items():
         kind = type(item)
-        if kind in _PENDING:
-            items[key] = _finished(item, kind, depth + 1)
+        if kind not in _PENDING:
+            continue
+        if kind is list and below <= MAX_DEPTH and _PENDING.isdisjoint(map(type, item)):
+            continue  # a call spared for each list of plain values
+        items[key] = _finished(item, kind, below)
 
 
 def _finished(item: Any, kind: type, depth: int) -> Any:
