@@ -82,10 +82,15 @@ class Writer:
             return value if type(value) is dict else dict(value)
         below = depth + 1
         start = f"{path}." if path else ""
-        return {
-            name: item if type(item) in PLAIN else self.prepared(item, below, start + name)
-            for name, item in value.items()
-        }
+        changed = {}
+        for name, item in value.items():
+            if type(item) not in PLAIN:
+                prepared = self.prepared(item, below, start + name)
+                if prepared is not item:
+                    changed[name] = prepared
+        if changed:  # few are: most of what lies in a map is packed as it is
+            return {**value, **changed}
+        return value if type(value) is dict else dict(value)
 
     def array(self, value: Sequence[Any], depth: int, path: str) -> Any:
         """Prepare a list, or the items of a tuple."""

@@ -7,7 +7,6 @@ An envelope is immutable and knows no group, no attempt and no broker. Its bytes
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -59,14 +58,16 @@ def new_envelope_id(now_ms: int | None = None) -> str:
     """
     if now_ms is None:
         now_ms = time.time_ns() // 1_000_000
-    random_bits = secrets.randbits(74)
-    value = (now_ms & ((1 << 48) - 1)) << 80
-    value |= 0x7 << 76
-    value |= (random_bits >> 62) << 64
-    value |= 0b10 << 62
-    value |= random_bits & ((1 << 62) - 1)
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    time_bits = f"{now_ms & 0xFFFF_FFFF_FFFF:012x}"
+    random_bits = os.urandom(10).hex()
+    return (
+        f"{time_bits[:8]}-{time_bits[8:]}-7{random_bits[:3]}-"
+        f"{_VARIANT[random_bits[3]]}{random_bits[4:7]}-{random_bits[7:19]}"
+    )
+
+
+# The two highest bits of this digit are 10; the other two stay random.
+_VARIANT: Final = {f"{digit:x}": f"{0b1000 | digit & 0b11:x}" for digit in range(16)}
 
 
 def process_origin(host: str) -> str:

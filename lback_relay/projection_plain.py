@@ -32,10 +32,12 @@ from lback_relay.projection_walk import (
     stored_attributes,
     type_name,
 )
-from lback_relay.redaction import is_secret_name, redact_bytes, redact_text
+from lback_relay.redaction import OAUTH_NAMES, is_secret_name, redact_bytes, redact_text
 
 _MORE: Final = "…"
 """Key under which a mapping that was too large says how much is missing."""
+_MAX_KNOWN_KEYS: Final = 32
+_STRINGS: Final = frozenset([str])
 
 
 def as_it_is(_: Walk, value: Any, __: str) -> Any:
@@ -177,6 +179,18 @@ def _items(walk: Walk, some: Collection[Any], count: int, path: str) -> list[Any
 @nested
 def _dict(walk: Walk, value: dict[Any, Any], path: str) -> Any:
     # dict's own method, not the subclass's: a multi-value dict answers with one value of several.
+    count = dict.__len__(value)
+    if count <= min(_MAX_KNOWN_KEYS, walk.values_left) and walk.max_string_length >= SHORT_PATH:
+        copied = dict.copy(value)
+        # The type first: a key's own __hash__ must not run.
+        names = _names_of(tuple(copied)) if _STRINGS.issuperset(map(type, copied)) else None
+        if names is not None:
+            walk.values_left -= count
+            member = walk.member
+            return {
+                name: member(path, name, item, secret)
+                for (name, secret), item in zip(names, copied.values(), strict=True)
+            }
     items = tuple(islice(dict.items(value), walk.values_left))
     walk.values_left -= len(items)
     by_neighbours = secrets_by_neighbours(value if type(value) is dict else dict(items))
@@ -196,6 +210,19 @@ def _dict(walk: Walk, value: dict[Any, Any], path: str) -> Any:
     if dict.__len__(value) > len(items):
         projected[_MORE] = _too_many(f"{path}.{_MORE}", dict.__len__(value) - len(items))
     return projected
+
+
+@lru_cache(maxsize=512)
+def _names_of(keys: tuple[str, ...]) -> tuple[tuple[str, bool], ...] | None:
+    """Return for each key its name and whether its value is a secret: most dicts come again.
+
+    None where that depends on the values, too, or where names are long or come to be the same.
+    """
+    if not OAUTH_NAMES.isdisjoint(keys) or any(len(key) > SHORT_PATH for key in keys):
+        return None
+    by_neighbours = secrets_by_neighbours(dict.fromkeys(keys))
+    names = {redact_text(key): is_secret_key(key, by_neighbours) for key in keys}
+    return tuple(names.items()) if len(names) == len(keys) else None
 
 
 @lru_cache(maxsize=4096)

@@ -92,14 +92,14 @@ class Walk:
         """
         kind = type(value)
         try:
+            if kind is str and not (secret or self._sealed or self._reveal):
+                return redact_text(value) if len(value) <= self._short else self._clean(value)
             if kind is NoneType or kind is bool:
                 return value
             if secret or self._sealed:
                 return self._secret(f"{path}.{name}" if path else str(name), value)
             if kind in _ATOMS or (kind is datetime and value.tzinfo is None):
                 return value
-            if kind is str and not self._reveal:
-                return self._clean(value)
         except Exception as error:  # noqa: BLE001 - even a class may be hostile
             return _unreadable(f"{path}.{name}" if path else str(name), kind, error)
         return self.value(value, f"{path}.{name}" if path else str(name))
