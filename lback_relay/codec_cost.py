@@ -28,7 +28,7 @@ from lback_relay.codec_tokens import (
 )
 from lback_relay.errors import MalformedEnvelope
 
-MAX_TOKENS: Final = 50_000
+MAX_TOKENS: Final = 42_000
 """Values, keys, and extension types of one envelope; a projection makes at most 40,000."""
 MAX_EFFORT: Final = 20_000
 """Of all but plain numbers and texts: 1 for a list, map or date, 2 for a tuple, 6 for a row."""

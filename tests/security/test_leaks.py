@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 from integration.test_every_signal import driven
 from security.support.attacks import AttackTable
+from security.support.places import in_outbox, in_spool, of_a_supervisor, run
 from support.brokers import raw_client
 from support.waiting import wait_until
 from support.workers import publish_bytes
 
 from lback_relay.broker import connect
+from lback_relay.config import RelayConfig
+from lback_relay.spool_place import spool_path
 
 __all__ = ["driven"]
 
@@ -47,15 +50,6 @@ for signal in %r:
 """
 
 
-def run(folder: Path, environment: dict[str, str], *arguments: str) -> bytes:
-    """Return all that a command of ours prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "lback_relay.cli", *arguments],
-        cwd=folder, env=environment, capture_output=True, timeout=60, check=False,
-    )  # fmt: skip
-    return done.stdout + done.stderr
-
-
 @pytest.mark.timeout(300)
 def test_no_secret_is_found_anywhere(
     driven: dict[str, Any],
@@ -64,7 +58,7 @@ def test_no_secret_is_found_anywhere(
     tmp_path: Path,
     attack_table: AttackTable,
 ) -> None:
-    """Neither in what Redis keeps, nor in the worker's log at debug, nor in what commands print."""
+    """Not in Redis, spool, outbox, logs at debug, titles of processes, or what commands print."""
     sent: dict[str, list[bytes]] = {name: [] for name in CARRYING}
     for outcome in driven["outcomes"]:
         if outcome["signal"] in sent and not outcome["error"]:
@@ -79,6 +73,7 @@ def test_no_secret_is_found_anywhere(
         "PYTHONPATH": f"{ROOT}:{ROOT / 'worker'}",
         "LBACK_RELAY_URL": redis_url,
         "LBACK_RELAY_NAMESPACE": namespace,
+        "LBACK_RELAY_SPOOL_DIR": str(tmp_path / "spool"),
     }
     broker = connect(redis_url, namespace=namespace, timeout_s=30.0)
     found: dict[str, bytes] = {}
@@ -113,8 +108,16 @@ def test_no_secret_is_found_anywhere(
     )
     found["check"] = run(tmp_path, environment, "check")
     wrong = {**environment, "LBACK_RELAY_URL": f"redis://:{password}@127.0.0.1:1/0"}
-    for command in (("check",), ("dead", "list"), ("spool", "status"), ("outbox",)):
+    path = spool_path(
+        tmp_path / "spool",
+        RelayConfig(url=wrong["LBACK_RELAY_URL"], namespace=namespace, signals={}),
+    )
+    found["spool"] = in_spool(tmp_path / "spool", path, sent)
+    for command in (("check",), ("dead", "list"), ("spool", "status"), ("spool", "drain")):
         found[f"{command} without a broker"] = run(tmp_path, wrong, *command)
+    (tmp_path / "outbox").mkdir()
+    found |= in_outbox(tmp_path / "outbox", wrong, sent)
+    found |= of_a_supervisor(tmp_path, wrong)
     with raw_client(redis_url) as client:
         for key in client.scan_iter(match=f"{namespace}*", count=1000):
             kept = client.xrange(key) if client.type(key) == b"stream" else client.dump(key)
@@ -131,5 +134,11 @@ def test_no_secret_is_found_anywhere(
     }  # fmt: skip
     tried = len(found) * len(secrets)
     attack_table.record("a secret of a signal, looked for", tried, tried - len(leaks))
+    # Each place was looked into: something that is no secret is there.
     assert found["log"].count(b"can't handle") >= 30
+    assert all(signal.encode() in found[place] for place in ("spool", "outbox") for signal in sent)
+    status = found["('spool', 'status') without a broker"]
+    assert all(signal.encode() in status for signal in sent)
+    assert found["outbox listed"].count(b" left") == len(sent)
+    assert found["titles of processes"].count(b"lback_signal_worker") >= 2
     assert leaks == set()
