@@ -106,8 +106,8 @@ class RelayConfig:
         flush_timeout_s: longest time that a process waits at its exit to send what is queued.
         spool_dir: folder of the spool, which keeps what can't be sent; "auto" means "lback-relay"
             in the user's state folder, "off" keeps it in memory alone.
-        spool_sync: "full" forces each write of the spool to the disk; "normal" leaves that to the
-            operating system: what is spooled survives a killed process, not a power failure.
+        spool_sync: "normal" forces what is spooled to the disk within seconds, "full" before it
+            counts as spooled; a killed process it survives at once, a power failure from then on.
         max_spool_bytes: size that the spool's file may reach.
         max_payload_bytes: size of an encoded envelope; larger values are omitted.
         max_string_length: characters of one text; the rest is cut, and marked as cut.
@@ -130,7 +130,7 @@ class RelayConfig:
     )
     flush_timeout_s: float = field(default=5.0, metadata={"check": number(0, 3600, "s")})
     spool_dir: str = field(default="auto", metadata={"check": folder})
-    spool_sync: str = field(default="full", metadata={"check": one_of("full", "normal")})
+    spool_sync: str = field(default="normal", metadata={"check": one_of("full", "normal")})
     max_spool_bytes: int = field(default=2**30, metadata={"check": integer(2**20, 2**40, "bytes")})
     max_payload_bytes: int = field(
         default=1_048_576, metadata={"check": integer(256, MAX_PAYLOAD_BYTES, "bytes")}

@@ -5,8 +5,9 @@ envelope under its producer's number, so that nobody needs to own a row: whoever
 again publishes it in vain (``broker/scripts/publish.lua``), and what a process that is gone has
 left is everybody's. What can go wrong:
 
-- killed while writing: SQLite's log holds whole transactions or nothing of them. With
-  ``spool_sync = "full"`` what was written survives a power failure, too.
+- killed while writing: SQLite's log holds whole transactions or nothing of them.
+- a power failure: what was forced to the disk stays, by each write itself with
+  ``spool_sync = "full"``, and otherwise by :meth:`Spool.force`, within seconds.
 - killed between publishing a row and removing it: it is published again, and not doubled.
 - the disk is full, read-only or broken, or ``max_spool_bytes`` are used: :class:`SpoolError`; what
   is in the file already stays, and the caller keeps what it has.
@@ -92,7 +93,7 @@ class Spool:
     Args:
         path: the file; its folder is made when it is first written.
         max_bytes: size that the file may reach.
-        durable: whether each write is forced to the disk.
+        durable: whether each write waits until the disk has it.
         timeout_s: longest wait for another process that writes.
     """
 
@@ -103,6 +104,7 @@ class Spool:
         self._max_bytes = max_bytes
         self._durable = durable
         self._timeout_s = timeout_s
+        self._unforced = False
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
 
@@ -129,6 +131,30 @@ class Spool:
         ]
         with self._open(write=True) as connection, _transaction(connection):
             connection.executemany(_INSERT, rows)
+        self._unforced = not self._durable
+
+    def force(self) -> None:
+        """Force what was written to the disk, while others may write; does nothing the next time.
+
+        Raises:
+            SpoolError: the disk has refused.
+        """
+        if not self._unforced:
+            return
+        self._unforced = False  # first: what is written from here on is for the next call
+        try:
+            # No lock is on the log, so that closing it gives none back. What is in the file itself
+            # SQLite has forced, before it began the log anew.
+            log = os.open(f"{self.path}-wal", os.O_RDWR)
+            try:
+                os.fsync(log)
+            finally:
+                os.close(log)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._unforced = True
+            raise _spool_error(self.path, error) from error
 
     def remove(self, signal: str, producer_id: str, last_sequence: int) -> None:
         """Remove a producer's envelopes up to a number: the broker has them.
@@ -254,6 +280,8 @@ class Spool:
 
     def close(self) -> None:
         """Close the file. A later call opens it again."""
+        with suppress(SpoolError):
+            self.force()
         with self._lock:
             connection, self._connection = self._connection, None
             if connection is not None:

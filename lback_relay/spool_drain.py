@@ -336,11 +336,10 @@ class DrainThread:
 
     def _step(self, stopped: threading.Event) -> float | None:
         """Take one step. Returns the pause after it; None when nothing is left to do."""
-        wait_s = self._circuit.retry_at - time.monotonic()
-        if wait_s > 0:
-            return min(wait_s, 1.0)
         try:
-            return self._drain_once(stopped)
+            self._spool.force()
+            wait_s = self._circuit.retry_at - time.monotonic()
+            return min(wait_s, 1.0) if wait_s > 0 else self._drain_once(stopped)
         except BrokerUnavailable as error:
             self._circuit.unanswered(time.monotonic())
             text = "The broker does not answer; signals wait in the spool: %s"

@@ -84,6 +84,24 @@ def answering(_call: int, _signal: str) -> None:
     """Answer again."""
 
 
+def test_what_is_spooled_is_forced_to_the_disk_soon(
+    make: MakePublisher, broker: RecordingBroker, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the thread that drains, while the broker is away; no sender does it."""
+    by: list[str] = []
+    monkeypatch.setattr(
+        "lback_relay.spool.os.fsync", lambda _file: by.append(threading.current_thread().name)
+    )
+    broker.before = silent
+    publisher = make(background=False, publish_timeout_s=1.0)
+    publish(publisher, numbered(3))
+    wait_until(lambda: by, what="the disk has it")
+    publish(publisher, numbered(1, 3))
+    wait_until(lambda: len(by) > 1, what="the disk has the next one, too")
+    assert spooled(spool) == 4
+    assert set(by) == {"lback-relay-spool"}
+
+
 @pytest.mark.parametrize("background", [True, False])
 def test_what_is_sent_meanwhile_arrives_once_and_in_order(
     make: MakePublisher, broker: RecordingBroker, spool: Spool, background: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -31,6 +32,17 @@ def spool(path: Path) -> Iterator[Spool]:
     made = Spool(path)
     yield made
     made.close()
+
+
+@pytest.fixture
+def forced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that were forced to the disk, but for what SQLite does."""
+    names: list[str] = []
+    monkeypatch.setattr(
+        "lback_relay.spool.os.fsync",
+        lambda file: names.append(Path(f"/proc/self/fd/{file}").readlink().name),
+    )
+    return names
 
 
 def filled(spool: Spool, count: int, *, first: int = 1, producer: str = "p") -> list[bytes]:
@@ -225,6 +237,57 @@ def test_a_torn_end_of_the_log_costs_the_last_write_alone(path: Path, tmp_path: 
     filled(torn, 1, first=20)
     assert len(read(torn)) == 20
     torn.close()
+
+
+@pytest.mark.parametrize(("durable", "level"), [(True, 2), (False, 1)])
+def test_only_a_durable_spool_waits_for_the_disk(path: Path, durable: bool, level: int) -> None:
+    """SQLite's levels: 2 forces each transaction to the disk, 1 only before the log begins anew."""
+    spool = Spool(path, durable=durable)
+    filled(spool, 1)
+    with spool._open() as connection:
+        assert connection.execute("PRAGMA synchronous").fetchone() == (level,)
+    spool.close()
+
+
+def test_what_was_not_waited_for_is_forced_to_the_disk_once(path: Path, forced: list[str]) -> None:
+    """When that is asked for, and when the file is closed."""
+    spool = Spool(path, durable=False)
+    filled(spool, 3)
+    assert forced == []
+    spool.force()
+    assert forced == ["a.spool-wal"]
+    spool.force()
+    assert forced == ["a.spool-wal"]
+    filled(spool, 3, first=4)
+    spool.close()
+    assert forced == ["a.spool-wal"] * 2
+
+
+def test_a_durable_spool_has_nothing_to_force(path: Path, forced: list[str]) -> None:
+    """SQLite has done it."""
+    spool = Spool(path)
+    filled(spool, 3)
+    spool.force()
+    spool.close()
+    assert forced == []
+
+
+def test_a_disk_that_refuses_is_asked_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And named; what was written stays readable."""
+    spool = Spool(path, durable=False)
+    filled(spool, 3)
+
+    def broken(_file: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("lback_relay.spool.os.fsync", broken)
+        for _ in range(2):
+            with pytest.raises(SpoolError, match=r"a\.spool can't be used .*Input/output error"):
+                spool.force()
+    spool.force()
+    assert len(read(spool)) == 3
+    spool.close()
 
 
 def test_a_file_of_another_version_is_refused(path: Path) -> None:
