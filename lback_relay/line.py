@@ -149,7 +149,7 @@ class Line:
         if not ticket.settled:
             self._say(
                 logging.WARNING,
-                "The broker has not answered within publish_timeout_s (%s s): "
+                "The broker has not answered within %.3g s (see publish_timeout_s): "
                 "the signal stays queued and is sent in the background",
                 timeout_s,
                 signal=signal.name,

@@ -275,18 +275,23 @@ def _receiver(sender: _SignalSender) -> Callable[..., None]:
     return relay_receiver
 
 
+_WAIT_SHARE: Final = 0.96
+"""Of ``publish_timeout_s``; making the envelope and waking up at the end take the rest."""
+
+
 def _make_publisher(config: RelayConfig) -> Publisher:
     background = config.publishing == "background"
+    wait_s = config.publish_timeout_s * _WAIT_SHARE
 
     def connected() -> Broker:
         # Nobody waits for the background thread, so that it may have a slow broker's patience.
-        timeout = {} if background else {"timeout_s": config.publish_timeout_s * CALL_SHARE}
+        timeout = {} if background else {"timeout_s": wait_s * CALL_SHARE}
         return connect(config.url, namespace=config.namespace, client_name="lback_relay", **timeout)
 
     return Publisher(
         connected,
         background=background,
-        publish_timeout_s=config.publish_timeout_s,
+        publish_timeout_s=wait_s,
         max_queued=config.max_queued,
         flush_timeout_s=config.flush_timeout_s,
         open_spool=lambda: open_spool(config),
