@@ -145,7 +145,7 @@ class Spool:
         try:
             # No lock is on the log, so that closing it gives none back. What is in the file itself
             # SQLite has forced, before it began the log anew.
-            log = os.open(f"{self.path}-wal", os.O_RDWR)
+            log = os.open(f"{self.path}-wal", os.O_RDONLY)
             try:
                 os.fsync(log)
             finally:

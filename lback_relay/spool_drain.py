@@ -338,8 +338,13 @@ class DrainThread:
         """Take one step. Returns the pause after it; None when nothing is left to do."""
         try:
             self._spool.force()
-            wait_s = self._circuit.retry_at - time.monotonic()
-            return min(wait_s, 1.0) if wait_s > 0 else self._drain_once(stopped)
+        except SpoolError as error:  # what can be read can be sent
+            self._log.say(logging.ERROR, "The spool may not survive a power failure: %s", error)
+        wait_s = self._circuit.retry_at - time.monotonic()
+        if wait_s > 0:
+            return min(wait_s, 1.0)
+        try:
+            return self._drain_once(stopped)
         except BrokerUnavailable as error:
             self._circuit.unanswered(time.monotonic())
             text = "The broker does not answer; signals wait in the spool: %s"
@@ -371,8 +376,7 @@ class DrainThread:
         self._end_own_lanes()  # those of which others have removed the last rows
         if not stopped.is_set() and not self._spool_has_rows():
             self._spool.shrink()
-            sent = self._drain.published - self._told
-            self._told += sent
+            sent, self._told = self._drain.published - self._told, self._drain.published
             text = "The spool is empty again: %d signals of it were sent"
             self._log.say(logging.WARNING, text, sent)
         return None
@@ -393,5 +397,4 @@ class DrainThread:
                 error,
                 signal=signal,
             )
-        for signal in [name for name, (_, at) in self._refusals.items() if at <= now]:
-            del self._refusals[signal]
+        self._refusals = {name: each for name, each in self._refusals.items() if each[1] > now}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -100,6 +101,29 @@ def test_what_is_spooled_is_forced_to_the_disk_soon(
     wait_until(lambda: len(by) > 1, what="the disk has the next one, too")
     assert spooled(spool) == 4
     assert set(by) == {"lback-relay-spool"}
+
+
+def test_a_disk_that_can_not_be_forced_holds_nothing_up(
+    make: MakePublisher,
+    broker: RecordingBroker,
+    spool: Spool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is said; what is in the file is sent all the same once the broker answers."""
+
+    def broken(_file: int) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("lback_relay.spool.os.fsync", broken)
+    broker.before = silent
+    publisher = make()
+    publish(publisher, numbered(10))
+    wait_until(lambda: "may not survive a power failure" in caplog.text, what="the complaint")
+    assert spooled(spool) == 10
+    broker.before = answering
+    wait_until(lambda: publisher.counts()["published"] == 10, what="all of them")
+    assert spooled(spool) == 0
 
 
 @pytest.mark.parametrize("background", [True, False])

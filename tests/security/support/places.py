@@ -73,7 +73,7 @@ def of_a_supervisor(folder: Path, environment: Mapping[str, str]) -> dict[str, b
         )  # fmt: skip
         titles: dict[int, str] = {}
 
-        def both() -> bool:
+        def seen() -> bool:
             with suppress(OSError):  # one has just ended
                 children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text()
                 for pid in (started.pid, *map(int, children.split())):
@@ -81,7 +81,7 @@ def of_a_supervisor(folder: Path, environment: Mapping[str, str]) -> dict[str, b
             return len(titles) >= 2 and b"does not answer" in log.read_bytes()
 
         try:
-            wait_until(both, what="a child that finds no broker")
+            wait_until(seen, what="a child that finds no broker")
         finally:
             started.terminate()
             started.wait(60)
