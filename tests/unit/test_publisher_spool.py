@@ -328,9 +328,9 @@ def test_a_spool_that_can_not_be_written_leaves_them_in_memory(
     publisher = make()
     broker.before = silent
     publish(publisher, numbered(20))
-    wait_until(lambda: publisher.counts()["spool_failed"] > 0)
+    wait_until(lambda: "Signals stay in memory" in caplog.text)
+    assert publisher.counts()["spool_failed"] > 0
     assert publisher.counts()["queued"] == 20
-    assert "Signals stay in memory" in caplog.text
     assert "set spool_dir" in caplog.text
     broker.before = answering
     assert publisher.flush(60)

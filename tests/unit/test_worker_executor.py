@@ -154,8 +154,8 @@ def test_threads_beyond_the_limit_are_missing_until_one_comes_back(
 
     executor = running.start(as_kind("plain", hanging), timeout_s=0.01)
     running.submit(0, 1, 2, 3, 4, 5)
-    wait_until(lambda: executor.exhausted, what="the last slot's end")
-    assert "1 of 1 slots are missing" in caplog.text
+    wait_until(lambda: "1 of 1 slots are missing" in caplog.text, what="the last slot's end")
+    assert executor.exhausted
     assert 5 not in ran
     release.set()
     wait_until(lambda: 5 in ran, what="the next run, in a slot that came back")
