@@ -287,12 +287,13 @@ def test_another_process_may_be_draining(
     make: MakePublisher, broker: RecordingBroker, path: Path, spool: Spool
 ) -> None:
     """Its end is all that is waited for; the last ones are sent here, and nothing is doubled."""
+    path.parent.mkdir(mode=0o700)
     lock = DrainLock(path)
+    assert lock.take()
     publisher = make()
     broker.before = silent
     publish(publisher, numbered(10))
     wait_until(lambda: spooled(spool) == 10)
-    assert lock.take()
     broker.before = answering
     publish(publisher, numbered(10, 10))
     assert publisher.flush(60)
