@@ -123,7 +123,7 @@ def _encoded(envelope: Envelope, payload: Mapping[str, Any]) -> bytes:
                 sent_at,
                 list(envelope.delivery),
                 envelope.origin,
-                _named(writer, named, envelope.signal),
+                _named(writer, named, envelope.signal) if named else named,
             ]
         )
 

@@ -62,6 +62,8 @@ class Writer:
         kind = type(value)
         if kind in PLAIN:
             return value
+        if kind is dict and depth < MAX_DEPTH:
+            return self.mapping(value, depth, path)  # type: ignore[arg-type]
         for base in kind.__mro__:
             prepare = _CONTAINERS.get(base)
             if prepare is not None:
@@ -84,10 +86,14 @@ class Writer:
         start = f"{path}." if path else ""
         changed = {}
         for name, item in value.items():
-            if type(item) not in PLAIN:
-                prepared = self.prepared(item, below, start + name)
-                if prepared is not item:
-                    changed[name] = prepared
+            kind = type(item)
+            if kind in PLAIN:
+                continue
+            if kind is list and below < MAX_DEPTH and PLAIN.issuperset(map(type, item)):
+                continue  # two calls spared for each list of plain values
+            prepared = self.prepared(item, below, start + name)
+            if prepared is not item:
+                changed[name] = prepared
         if changed:  # few are: most of what lies in a map is packed as it is
             return {**value, **changed}
         return value if type(value) is dict else dict(value)

@@ -28,13 +28,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from lback_relay import projection_objects as objects
 from lback_relay.enum_snapshot import EnumSnapshot
 from lback_relay.markers import Marker
 from lback_relay.projection_entity import entity_function
-from lback_relay.projection_plain import EXACT, EXTENDED, as_it_is
+from lback_relay.projection_plain import EXACT, EXTENDED, as_it_is, secrets_of
 from lback_relay.projection_walk import (
     ProjectFunction,
     Walk,
@@ -71,6 +72,11 @@ class Projection:
         Never raises for any value, does no I/O, and shares nothing that can change with them.
         """
         walk = self._walk()
+        payload = dict(kwargs)
+        secrets = secrets_of(payload)
+        if secrets is not None:
+            walk.members("", payload, secrets)
+            return payload
         by_neighbours = secrets_by_neighbours(kwargs)
         return {
             name: walk.member("", name, value, is_secret_key(name, by_neighbours))
@@ -83,14 +89,12 @@ class Projection:
         Plain data, members of enums, classes and functions are projected as in a payload; of
         anything else the type's name is left.
         """
-        kind = type(sender)
+        kind: Any = type(sender)
         try:
-            is_kept = kind in EXACT or issubclass(kind, _KEPT_SENDERS)
+            snapshot = _snapshot_of(kind)
         except Exception:  # noqa: BLE001 - even a class may be hostile
-            is_kept = False
-        if is_kept:
-            return self._walk().value(sender, "sender")
-        return SenderSnapshot(type_name(kind))
+            return SenderSnapshot(type_name(kind))
+        return snapshot if snapshot is not None else self._walk().value(sender, "sender")
 
     def _walk(self) -> Walk:
         return Walk(_function_for, self._reveal, self._opened, self._max_string_length)
@@ -100,6 +104,17 @@ _KEPT_SENDERS: Final = (
     *(kind for kind, _ in EXTENDED),
     *(enum.Enum, type, *objects.FUNCTIONS, Snapshot, EnumSnapshot, Marker),
 )
+
+
+@lru_cache(maxsize=1024)
+def _snapshot_of(kind: type) -> SenderSnapshot | None:
+    """Return what stands for all senders of a type; None for those that are projected."""
+    if kind in EXACT or issubclass(kind, _KEPT_SENDERS):
+        return None
+    made: SenderSnapshot = SenderSnapshot(type_name(kind))
+    return made
+
+
 _found: dict[type, ProjectFunction] = {}
 
 

@@ -43,16 +43,15 @@ def entity_function(kind: type) -> ProjectFunction | None:
         return None
     name = type_name(kind)
     columns, keys = _columns(manager.mapper, _SECRET_COLUMNS.get(name, frozenset()))
-    secret_keys = tuple(key for key, secret in columns if secret and key in keys)
+    names = tuple(key for key, _ in columns)
+    secrets = frozenset(key for key, secret in columns if secret)
+    secret_keys = tuple(key for key in names if key in secrets and key in keys)
 
     @nested
     def entity(walk: Walk, value: Any, path: str) -> Any:
         loaded = stored_attributes(value)
-        values = {
-            key: walk.member(path, key, loaded[key], secret)
-            for key, secret in columns
-            if key in loaded
-        }
+        values = {key: loaded[key] for key in names if key in loaded}
+        walk.members(path, values, secrets & values.keys())
         identity = getattr(loaded.get("_sa_instance_state"), "key", None)
         if identity is None or not all(walk.is_revealed(f"{path}.{key}") for key in secret_keys):
             return EntitySnapshot(name, values)

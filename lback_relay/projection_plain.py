@@ -36,7 +36,10 @@ from lback_relay.redaction import OAUTH_NAMES, is_secret_name, redact_bytes, red
 
 _MORE: Final = "…"
 """Key under which a mapping that was too large says how much is missing."""
-_MAX_KNOWN_KEYS: Final = 32
+_MAX_KNOWN_NAMES: Final = 32
+_MAX_KNOWN_LENGTH: Final = 1024
+_MAX_KNOWN_MAPS: Final = 512
+_known_secrets: dict[tuple[str, ...], tuple[str, ...] | None] = {}
 _STRINGS: Final = frozenset([str])
 
 
@@ -180,17 +183,13 @@ def _items(walk: Walk, some: Collection[Any], count: int, path: str) -> list[Any
 def _dict(walk: Walk, value: dict[Any, Any], path: str) -> Any:
     # dict's own method, not the subclass's: a multi-value dict answers with one value of several.
     count = dict.__len__(value)
-    if count <= min(_MAX_KNOWN_KEYS, walk.values_left) and walk.max_string_length >= SHORT_PATH:
+    if count <= walk.values_left and walk.max_string_length >= SHORT_PATH:
         copied = dict.copy(value)
-        # The type first: a key's own __hash__ must not run.
-        names = _names_of(tuple(copied)) if _STRINGS.issuperset(map(type, copied)) else None
-        if names is not None:
+        secrets = secrets_of(copied)
+        if secrets is not None:
             walk.values_left -= count
-            member = walk.member
-            return {
-                name: member(path, name, item, secret)
-                for (name, secret), item in zip(names, copied.values(), strict=True)
-            }
+            walk.members(path, copied, secrets)
+            return copied
     items = tuple(islice(dict.items(value), walk.values_left))
     walk.values_left -= len(items)
     by_neighbours = secrets_by_neighbours(value if type(value) is dict else dict(items))
@@ -212,17 +211,34 @@ def _dict(walk: Walk, value: dict[Any, Any], path: str) -> Any:
     return projected
 
 
-@lru_cache(maxsize=512)
-def _names_of(keys: tuple[str, ...]) -> tuple[tuple[str, bool], ...] | None:
-    """Return for each key its name and whether its value is a secret: most dicts come again.
+def secrets_of(values: dict[Any, Any]) -> tuple[str, ...] | None:
+    """Return which names of a map are those of secrets: most maps have the names of another one.
 
-    None where that depends on the values, too, or where names are long or come to be the same.
+    None where that depends on the values, too, or where a name is no text, or has to be changed.
     """
-    if not OAUTH_NAMES.isdisjoint(keys) or any(len(key) > SHORT_PATH for key in keys):
+    # The type first: a key's own __hash__ must not run.
+    if not _STRINGS.issuperset(map(type, values)):
         return None
-    by_neighbours = secrets_by_neighbours(dict.fromkeys(keys))
-    names = {redact_text(key): is_secret_key(key, by_neighbours) for key in keys}
-    return tuple(names.items()) if len(names) == len(keys) else None
+    names = tuple(values)
+    try:
+        return _known_secrets[names]
+    except KeyError:
+        pass
+    if len(names) > _MAX_KNOWN_NAMES or sum(map(len, names)) > _MAX_KNOWN_LENGTH:
+        return None
+    if len(_known_secrets) >= _MAX_KNOWN_MAPS:
+        _known_secrets.clear()
+    found = _known_secrets[names] = _secrets_among(names)
+    return found
+
+
+def _secrets_among(names: tuple[str, ...]) -> tuple[str, ...] | None:
+    if not OAUTH_NAMES.isdisjoint(names):
+        return None
+    if any(len(name) > SHORT_PATH or redact_text(name) != name for name in names):
+        return None
+    by_neighbours = secrets_by_neighbours(dict.fromkeys(names))
+    return tuple(name for name in names if is_secret_key(name, by_neighbours))
 
 
 @lru_cache(maxsize=4096)

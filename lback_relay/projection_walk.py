@@ -9,7 +9,7 @@ item of a list: ``user.password``, ``users.0.password``.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -24,6 +24,7 @@ from lback_relay.redaction import (
     is_oauth_exchange,
     is_secret_name,
     looks_random,
+    may_hold_secrets,
     redact_text,
 )
 
@@ -37,6 +38,8 @@ MAX_CHARACTERS: Final = 16 * 1_048_576
 """Characters of all long texts of one payload."""
 
 _ATOMS: Final = frozenset({NoneType, bool, int, float, Decimal, UUID, date, timedelta})
+# What a map may hold to be looked at as a whole.
+_AT_ONCE: Final = _ATOMS | {str, Redacted}
 # Types that hold nothing that could be revealed by a longer path.
 _LEAVES: Final = (
     *(str, bytes, bytearray, memoryview, int, float, complex, Decimal, UUID),
@@ -103,6 +106,32 @@ class Walk:
         except Exception as error:  # noqa: BLE001 - even a class may be hostile
             return _unreadable(f"{path}.{name}" if path else str(name), kind, error)
         return self.value(value, f"{path}.{name}" if path else str(name))
+
+    def members(self, path: str, values: dict[str, Any], secrets: Collection[str]) -> None:
+        """Project in place what an object or collection at ``path`` holds.
+
+        Args:
+            path: of what holds them.
+            values: the live values by name, in a dict of the caller's own.
+            secrets: those of the names whose values are secrets.
+        """
+        for name in secrets:
+            values[name] = self.member(path, name, values[name], True)
+        if self._sealed or self._reveal:
+            for name, value in values.items():
+                if name not in secrets:
+                    values[name] = self.member(path, name, value, False)
+            return
+        # Most maps hold short harmless texts and numbers: a few looks at all of them will do.
+        texts = "\n".join([value for value in values.values() if type(value) is str])
+        if len(texts) > self._short or (texts and may_hold_secrets(texts)):
+            for name, value in values.items():
+                if type(value) is str:
+                    values[name] = self._clean(value)
+        if not _AT_ONCE.issuperset(map(type, values.values())):
+            for name, value in values.items():
+                if type(value) not in _AT_ONCE:
+                    values[name] = self.member(path, name, value, False)
 
     def _secret(self, path: str, value: Any) -> Any:
         if self.is_revealed(path):

@@ -168,6 +168,31 @@ def redact_text(text: str) -> str:
     return given if text == given else text
 
 
+def may_hold_secrets(text: str) -> bool:
+    """Return False if :func:`redact_text` would leave this text, and each of its lines, as it is.
+
+    Much cheaper than that, and true of several texts at once, joined by line feeds.
+    """
+    folded = text.casefold()
+    return (
+        "$" in text
+        or "eyJ" in text
+        or ((":" in text or "=" in text or "'" in text or '"' in text) and _may_name(text, folded))
+        or ("/" in text and _holds(folded, _LINK_HINTS) and _LINK.search(text) is not None)
+        or (" " in text and ("bearer" in folded or "basic" in folded or _holds(text, _ROW_MARKS)))
+    )
+
+
+def _may_name(text: str, folded: str) -> bool:
+    return (
+        "<" in text
+        or _holds(folded, _NAME_HINTS)
+        or "code=" in text
+        or "state=" in text
+        or ("@" in text and "://" in text and _USERINFO.search(text) is not None)
+    )
+
+
 def _holds(text: str, words: tuple[str, ...]) -> bool:
     for word in words:  # noqa: SIM110 - any() with a generator takes three times as long
         if word in text:

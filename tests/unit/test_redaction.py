@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lback_relay.redaction import (
     REPLACEMENT,
     is_oauth_exchange,
     is_secret_name,
     looks_random,
+    may_hold_secrets,
     redact_bytes,
     redact_text,
 )
@@ -119,6 +122,7 @@ def test_a_secret_is_taken_out_of_a_text(text: str) -> None:
     assert not [secret for secret in HIDDEN if secret in clean]
     assert redact_text(clean) == clean
     assert redact_bytes(text.encode()) == clean.encode()
+    assert may_hold_secrets(text)
 
 
 @pytest.mark.parametrize(
@@ -254,6 +258,37 @@ def test_a_long_name_is_no_burden() -> None:
     """Keys of any length come from outside; only their beginning is looked at and kept."""
     assert is_secret_name("password" + "x" * SIZE)
     assert not is_secret_name("x" * SIZE + "password")
+
+
+PIECES = [
+    *SECRETS.values(),
+    *ADVERSARIAL,
+    *ADVERSARIAL.values(),
+    *("DETAIL:  Key (a)=(b)", "Duplicate entry 'x' for", "[parameters: ('x', 1)]"),
+    *("pa\u017f\u017fword", "to\u212aen"),  # long s and Kelvin's sign fold to s and k
+    *("%3D", "https://", "u:p@h", "a@b.c", "/reset/", "CODE=", "09:30:00"),
+    *("\n", " ", "abcdefgh1", "é"),
+]
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=6).map("".join))
+def test_no_text_with_a_secret_is_taken_for_a_harmless_one(text: str) -> None:
+    """Neither alone nor as a line among others."""
+    if redact_text(text) != text:
+        assert may_hold_secrets(text)
+        assert may_hold_secrets(f"Grace\n{text}\n2026-03-01T09:30:00")
+
+
+def test_usual_texts_are_taken_for_harmless() -> None:
+    """Or the quick look would be of no use."""
+    texts = [
+        "grace.hopper",
+        "grace.hopper@example.org",
+        "2026-03-01T09:30:00.123456",
+        "https://shop.example.org/users/4711",
+        "Grace Hopper, confirmed in May",
+    ]
+    assert not may_hold_secrets("\n".join(texts))
 
 
 @pytest.mark.parametrize(
