@@ -24,8 +24,10 @@ from lback.core.signals import SignalDispatcher
 from lback_relay.broker.base import EVENTS
 from lback_relay.broker.reading import _deliveries
 from lback_relay.codec import decode, encode
-from lback_relay.envelope import new_envelope_id
+from lback_relay.envelope import QUEUE, new_envelope_id
+from lback_relay.keyring import KeyRing, new_key
 from lback_relay.remote import RemoteDispatcher
+from lback_relay.signing import Signer, Verifier
 from lback_relay.transaction import session_at_hand
 from lback_signal_worker.in_hand import InHand
 from lback_signal_worker.prefetch import Prefetch
@@ -34,6 +36,7 @@ from lback_signal_worker.slots import PlainSlots, Slot
 
 COUNT: Final = 1000
 ROUNDS: Final = 50
+RING: Final = KeyRing([new_key()])
 
 Cost = tuple[str, float]
 
@@ -80,6 +83,8 @@ def sending() -> Iterator[Cost]:
     yield "    a new id", best_us(_each(new_envelope_id))
     yield "    encoded", best_us(_each(lambda: encode(envelope, max_bytes=1 << 20)))
     yield "      msgpack itself, the payload alone", best_us(_each(lambda: msgpack.packb(PAYLOAD)))
+    signer = Signer(RING, SIGNAL, (QUEUE,))
+    yield "    signed, with keys", best_us(_each(lambda: signer.signed(made[0], envelope.id)))
     yield "  a session looked for", best_us(_each(lambda: session_at_hand(PAYLOAD)))
 
 
@@ -108,6 +113,10 @@ def handling() -> Iterator[Cost]:
         slots._work_off(Slot(1), deque(runs))
 
     yield "worked off by a slot", best_us(lambda: work_off(opened=False))
+    signed = Signer(RING, SIGNAL, (QUEUE,)).signed(encoded, "")
+    verifier = Verifier(RING, max_age_s=None)
+    verified: Callable[[], object] = lambda: verifier.verified(signed, SIGNAL, QUEUE)  # noqa: E731
+    yield "  verified, with keys", best_us(_each(verified))
     yield "  decoded", best_us(_each(lambda: decode(encoded)))
     packed = msgpack.packb(PAYLOAD)
     yield "    msgpack itself, the payload alone", best_us(_each(lambda: msgpack.unpackb(packed)))

@@ -38,7 +38,7 @@ def _handled(count: int, **growing: int) -> float:
 
 
 def _sent(count: int, **growing: int) -> float:
-    return doses.ours_sent(count, **growing)["per_s"]
+    return doses.ours_sent(count, **growing)["per_s"]  # type: ignore[arg-type]
 
 
 CURVES: Final = (

@@ -20,6 +20,7 @@ from benchmarks.processes import PEERS, BenchmarkFailed, Child, Stage, stage
 from benchmarks.signals import signal_names
 
 from lback_relay.broker.keys import Keys
+from lback_relay.keyring import VARIABLE
 
 TIMEOUT_S: Final = 90.0
 GROUP: Final = "workers"
@@ -59,12 +60,15 @@ def see_settled(on: Stage, signals: int = 1, timeout_s: float = 10.0) -> None:
         time.sleep(0.01)
 
 
-def ours_sent(count: int, *, threads: int = 0, signals: int = 1, times: int = 1) -> Figures:
-    """Send with ours; 0 threads: in the background."""
+def ours_sent(
+    count: int, *, threads: int = 0, signals: int = 1, times: int = 1, keys: str = ""
+) -> Figures:
+    """Send with ours; 0 threads: in the background; signed if there are keys."""
     options = ("--threads", threads, "--signals", signals, "--times", times)
     with stage() as on:
         before, cpu = on.commands(), on.server_cpu_s()
-        found = on.own("benchmarks.ours", "sends", count, *options).result(TIMEOUT_S)
+        sender = on.own("benchmarks.ours", "sends", count, *options, **_signing(keys))
+        found = sender.result(TIMEOUT_S)
         return {
             "per_s": found["sent"] / found["took_s"],
             "commands_per_1000": 1000 * (on.commands() - before) / found["sent"],
@@ -90,6 +94,7 @@ def ours_handled(
     times: int = 1,
     idle_s: float = 0.0,
     delay_s: float | None = None,
+    keys: str = "",
 ) -> Figures:
     """Handle with ours what the streams were filled with.
 
@@ -101,17 +106,19 @@ def ours_handled(
         times: the payload's size.
         idle_s: measure for so long afterwards what it uses with nothing to do.
         delay_s: over a way that is longer by this in each direction; None: directly.
+        keys: sign and verify; "": neither.
     """
     sized = ("--signals", signals, "--times", times)
     environment = {"BENCH_SIGNALS": str(signals), "BENCH_HANDLERS": str(handlers)}
     environment |= marking("count", count // signals * signals * handlers)
+    signing = _signing(keys)
     if is_async:
         environment["BENCH_ASYNC"] = "yes"
     with stage() as on, ExitStack() as stack:
-        filled = on.own("benchmarks.ours", "fill", count, *sized).result(TIMEOUT_S)
+        filled = on.own("benchmarks.ours", "fill", count, *sized, **signing).result(TIMEOUT_S)
         before, cpu = on.commands(), on.server_cpu_s()
         url = on.url if delay_s is None else stack.enter_context(far_away(on.url, delay_s))
-        worker = our_worker(on, url=url, **environment)
+        worker = our_worker(on, url=url, **environment, **signing)
         marks = on.wait_for_marks(worker, TIMEOUT_S)
         see_settled(on, signals)
         figures = {
@@ -127,6 +134,10 @@ def ours_handled(
             figures |= idle(on, worker, idle_s)
         worker.end()  # before its way there
         return figures
+
+
+def _signing(keys: str) -> dict[str, str]:
+    return {VARIABLE: keys} if keys else {}
 
 
 @contextmanager

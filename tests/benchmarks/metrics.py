@@ -149,6 +149,18 @@ METRICS: Final = {
             targets=(_at_least(0.8, OURS, "≥ 80 %"),),
         ),
         Metric(
+            name="handled_signed_kept",
+            title="part of handled/s kept with signed envelopes",
+            unit="",
+            targets=(_at_least(0.85, OURS, "≥ 85 %"),),
+        ),
+        Metric(
+            name="sends_signed_kept",
+            title="part of sends/s in the background kept with signed envelopes",
+            unit="",
+            targets=(_at_least(0.85, OURS, "≥ 85 %"),),
+        ),
+        Metric(
             name="scale_4x8_efficiency",
             title="4 workers x 8 slots, 10 ms handler, part of 3,200/s",
             unit="",

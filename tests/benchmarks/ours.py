@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import threading
@@ -25,6 +26,7 @@ from lback.core.signals import SignalDispatcher
 from lback_relay import Relay, RelayConfig, SignalConfig
 from lback_relay.broker import connect
 from lback_relay.broker.keys import Keys
+from lback_relay.keyring import VARIABLE, KeyRing
 from lback_relay.lane import MAX_BATCH_BYTES
 
 WARM_UP = 200
@@ -39,11 +41,13 @@ SENDER = UserManager()
 
 
 def attached(*, signals: int = 1, sync: bool = False) -> tuple[Relay, Any]:
-    """Return a relay, and a dispatcher that it is attached to."""
+    """Return a relay, and a dispatcher that it is attached to; with the environment's keys."""
+    keys = os.environ.get(VARIABLE)
     config = RelayConfig(
         signals={name: SignalConfig(name=name) for name in signal_names(signals)},
         url=URL,
         publishing="sync" if sync else "background",
+        keys=KeyRing.parse(keys) if keys else None,
     )
     relay = Relay(config)
     dispatcher = SignalDispatcher()

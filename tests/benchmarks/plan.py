@@ -13,6 +13,8 @@ from benchmarks import doses
 from benchmarks.metrics import FLOOR, METRICS, OURS, Results
 from benchmarks.peers_table import PEERS_BY_NAME, Peer
 
+from lback_relay.keyring import new_key
+
 RATE: Final = 500.0
 RTT_S: Final = 0.002
 ALL: Final = tuple(METRICS)
@@ -89,6 +91,16 @@ def _ours(size: Size, *, first: bool) -> Iterator[Dose]:
         results.extras["handled_through_a_way_of_0_ms"].append(near)
         results.extras["handled_through_a_way_of_2_ms"].append(far)
 
+    def signed(results: Results) -> None:
+        keys, count = new_key().text(), size.count(120_000)
+        plain = doses.ours_handled(count)["per_s"]
+        results.add(
+            "handled_signed_kept", OURS, doses.ours_handled(count, keys=keys)["per_s"] / plain
+        )
+        count = size.count(60_000)
+        plain = doses.ours_sent(count)["per_s"]
+        results.add("sends_signed_kept", OURS, doses.ours_sent(count, keys=keys)["per_s"] / plain)
+
     def took(results: Results) -> None:
         found = doses.latency(None, size.count(2500), RATE)
         results.add("latency_median_ms", OURS, found["median_ms"])
@@ -121,6 +133,9 @@ def _ours(size: Size, *, first: bool) -> Iterator[Dose]:
     for kind in ("plain", "entity"):
         yield _added(kind, size.count(3000))
     yield Dose(title="ours: 2 ms away", metrics=("handled_rtt2ms_kept",), run=kept)
+    yield Dose(
+        title="ours: signed", metrics=("handled_signed_kept", "sends_signed_kept"), run=signed
+    )
     yield Dose(title="ours: 4 x 8", metrics=("scale_4x8_efficiency",), run=spread)
     if first:
         yield Dose(
