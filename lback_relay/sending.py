@@ -161,7 +161,7 @@ class Sending:
     def _accepted(self, lane: Lane, batch: list[Entry]) -> None:
         """Let go of entries that are safe elsewhere, and end the waits for them."""
         lane.accepted(len(batch))
-        self.sorted = sum(len(lane.entries) for lane in self.lanes.values())
+        self.sorted = sum([len(lane.entries) for lane in self.lanes.values()])
         for _, _, ticket in batch:
             if ticket is not None:
                 ticket.settle()

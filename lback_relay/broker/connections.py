@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 import redis
@@ -31,6 +32,8 @@ _FIRST_POLL_S: Final = 0.001
 _LONGEST_POLL_S: Final = 0.02
 _DIRECT: Final = frozenset({"EVALSHA", "EVAL", "XREADGROUP", "XRANGE", "XPENDING", "XACK", "XDEL"})
 """Commands whose replies are used as they come: those that are called for each batch."""
+
+_name_of: Final = itemgetter(0)
 
 Command = tuple[Any, ...]
 
@@ -184,7 +187,7 @@ class Connections:
     def _replies(self, client: Any, commands: Sequence[Command]) -> list[Any]:
         """Return the replies, a RedisError where a command was refused."""
         direct = self._direct.get(client)
-        if direct is not None and all(command[0] in _DIRECT for command in commands):
+        if direct is not None and _DIRECT.issuperset(map(_name_of, commands)):
             return direct.call(commands)
         if len(commands) == 1:
             try:

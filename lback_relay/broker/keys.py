@@ -8,11 +8,13 @@ two names collide is percent-encoded, which :func:`unescape` undoes.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import unquote
 
 _BREAKING = re.compile(r"[%{}:\x00-\x20\x7f]")
 
 
+@lru_cache(maxsize=1024)
 def escape(name: str) -> str:
     """Percent-encode braces, colons, percent signs, blanks and control characters."""
     return _BREAKING.sub(lambda match: f"%{ord(match[0]):02X}", name)
