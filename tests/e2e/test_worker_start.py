@@ -1,0 +1,177 @@
+"""How the command ``lback-signal-worker`` starts, and what it refuses, with which exit code."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from support.waiting import wait_until
+from support.worker_processes import Workers, stop
+
+pytestmark = pytest.mark.broker
+
+
+def test_the_start_line_says_what_runs(workers: Workers) -> None:
+    """Group, slots, signals with their handlers, and no password."""
+    worker = workers.start("one", "handlers", "--group", "shop mails", "--concurrency", "3")
+    assert stop(worker) == 0
+    assert re.search(
+        r"INFO started: group shop mails, 3 slots, redis://127\.0\.0\.1:\d+.*"
+        r"user_registered -> plain; user_updated -> heard",
+        workers.log("one"),
+    )
+
+
+# What a user can get wrong --------------------------------------------------------------------
+
+
+def refused(workers: Workers, *arguments: str, **environment: str) -> tuple[int, str]:
+    """Run the command until its end. Returns its exit code and what it said."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "lback_signal_worker", *arguments],
+        cwd=workers.folder,
+        env={**workers.environment, "WORKER": "refused", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.stdout == ""
+    assert "Traceback" not in ran.stderr
+    return ran.returncode, ran.stderr
+
+
+def test_no_broker_at_the_url_is_4_after_some_tries(workers: Workers) -> None:
+    """It says where, and what to do."""
+    code, said = refused(
+        workers, "handlers", "--url", "redis://:secret@127.0.0.1:1/0", LEDGER=str(workers.ledger)
+    )
+    assert code == 4
+    assert "waiting for the broker" in said
+    last = said.splitlines()[-1]
+    assert "127.0.0.1:1" in last
+    assert "start it, or give its address in LBACK_RELAY_URL or --url" in last
+    assert "secret" not in said
+
+
+def test_a_wrong_password_is_4_at_once(workers: Workers, redis_url: str) -> None:
+    """Trying again would not help."""
+    url = redis_url.replace("redis://", "redis://nobody:wrong@")
+    code, said = refused(workers, "handlers", "--url", url)
+    assert code == 4
+    assert "LBACK_RELAY_URL" in said
+    assert "waiting" not in said
+    assert "wrong@" not in said
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "expected"),
+    [
+        ("handlres", None, "no module named 'handlres'; did you mean 'handlers'?"),
+        ("zzz.handlers", None, "no module named 'zzz' on sys.path"),
+        ("handlers.py", None, "is a file; name the module instead: handlers"),
+        ("broken", "import os\n1 / 0\n", "ZeroDivisionError: division by zero at .*broken.py:2"),
+        ("broken", "def (:\n", "SyntaxError: .* at .*broken.py:1"),
+        (
+            "broken",
+            "import nothing_there\n",
+            "ModuleNotFoundError: .* 'nothing_there'",
+        ),
+        ("broken", "import sys\nsys.exit(1)\n", "SystemExit: 1 at .*broken.py:2"),
+        ("silent", "x = 1\n", "no handler is registered by silent: decorate"),
+        (
+            "impossible",
+            """
+            from lback_relay import remote_dispatcher
+
+            @remote_dispatcher.receiver("user_registered")
+            def handler(user):
+                pass
+            """,
+            r"impossible.handler takes no 'sender'; .* at .*impossible.py:4",
+        ),
+    ],
+)
+def test_a_module_that_can_not_be_used_is_3(
+    workers: Workers, module: str, source: str | None, expected: str
+) -> None:
+    """The sentence names the module, the place, and what to do."""
+    if source is not None:
+        (workers.folder / f"{module}.py").write_text(textwrap.dedent(source))
+    code, said = refused(workers, module)
+    assert code == 3, said
+    assert re.search(expected, said), said
+    assert said.startswith("lback-signal-worker: ")
+    assert len(said.splitlines()) == 1
+
+
+def test_settings_with_an_error_are_2(workers: Workers) -> None:
+    """With file, line and error."""
+    (workers.folder / "settings.py").write_text("import os\nRELAY_URL = os.environ['NOT_SET']\n")
+    code, said = refused(workers, "handlers")
+    assert code == 2
+    assert re.search(r"settings.py: line 2: KeyError: 'NOT_SET'", said)
+
+
+def test_all_wrong_options_are_named_at_once(workers: Workers) -> None:
+    """By the names that the user wrote."""
+    code, said = refused(
+        workers, "handlers", "--concurrency", "0", "--drain-timeout-s", "-1", "--group", ""
+    )
+    assert code == 2
+    assert "3 problems" in said
+    for option in ("--concurrency", "--drain-timeout-s", "--group"):
+        assert f"  - {option}: must" in said
+    code, said = refused(workers, "handlers", "--drain-timeout-s", "30")
+    assert code == 2
+    assert "not below stop_grace_s (30)" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("handlers", "--concurency", "3"), "Did you mean --concurrency"),
+        ((), "Missing argument"),
+        (("handlers", "--url", "http://x"), "--url: "),
+        (("handlers", "--config", "missing.toml"), "missing.toml: there is no such file"),
+        (("handlers", "--settings", "missing.py"), "missing.py"),
+    ],
+)
+def test_wrong_usage_is_2(workers: Workers, arguments: tuple[str, ...], expected: str) -> None:
+    """In one sentence."""
+    code, said = refused(workers, *arguments)
+    assert code == 2, said
+    assert expected in said
+
+
+def test_without_project_and_url_it_asks_for_one(workers: Workers) -> None:
+    """The default broker would be a guess."""
+    del workers.environment["LBACK_RELAY_URL"]
+    code, said = refused(workers, "handlers")
+    assert code == 2
+    assert "--settings FILE, --config FILE.toml or --url URL" in said
+
+
+def test_handlers_that_nothing_will_reach_are_warned_of(workers: Workers) -> None:
+    """A misspelt signal is the likely reason; the worker runs all the same."""
+    (workers.folder / "settings.py").write_text(
+        "RELAY_SIGNALS = {'user_registerd': {}, 'user_updated': {'delivery': 'queue'}}\n"
+    )
+    worker = workers.start("warned")
+    assert stop(worker) == 0
+    said = workers.log("warned")
+    assert (
+        "nothing will arrive for the handlers of 'user_registered': it is not in RELAY_SIGNALS; "
+        "did you mean 'user_registerd'?" in said
+    )
+    assert "nothing will arrive for heard: it takes 'user_updated' by broadcast" in said
+
+
+def test_an_os_signal_while_the_broker_is_awaited_ends_the_command(workers: Workers) -> None:
+    """It has nothing to drain."""
+    worker = workers.start("early", "handlers", "--url", "redis://127.0.0.1:1/0", wait=False)
+    wait_until(lambda: "waiting for the broker" in workers.log("early"), what="the first try")
+    assert stop(worker) == 0
