@@ -183,7 +183,7 @@ def _items(walk: Walk, some: Collection[Any], count: int, path: str) -> list[Any
 def _dict(walk: Walk, value: dict[Any, Any], path: str) -> Any:
     # dict's own method, not the subclass's: a multi-value dict answers with one value of several.
     count = dict.__len__(value)
-    if count <= walk.values_left and walk.max_string_length >= SHORT_PATH:
+    if count <= min(_MAX_KNOWN_NAMES, walk.values_left) and walk.max_string_length >= SHORT_PATH:
         copied = dict.copy(value)
         secrets = secrets_of(copied)
         if secrets is not None:

@@ -42,7 +42,7 @@ from lback_relay.codec_header import (
     without_signature,
 )
 from lback_relay.envelope import QUEUE
-from lback_relay.errors import ConfigError, MalformedEnvelope, SignatureRejected
+from lback_relay.errors import ConfigError, EnvelopeError, MalformedEnvelope, SignatureRejected
 from lback_relay.keyring import ID_LENGTH, VARIABLE, Key, KeyRing
 
 if TYPE_CHECKING:
@@ -50,12 +50,15 @@ if TYPE_CHECKING:
 
 _PURPOSE: Final = b"lback-relay seal"
 _LENGTH: Final = struct.Struct(">I")
-_STAMP_BYTES: Final = STAMP.size
 _MAX_BYTES: Final = MAX_ENVELOPE_BYTES + CIPHER_AT + encryption.TAG_BYTES
 """Nothing larger is decoded, so that it needs no hash."""
 _ENCRYPTED_FLAGS: Final = ENCRYPTED_HEAD[3]
-_unpack_stamp: Final = STAMP.unpack_from
+_unpack_header: Final = struct.Struct(f">{SIGNATURE_AT}s{SIGNATURE_BYTES}sQB").unpack_from
+"""What stands before the signature, the signature, signed at, delivery."""
 _pack_stamp: Final = STAMP.pack
+_ALTERED: Final = (
+    "the signature does not fit: the envelope was altered, or signed for another signal"
+)
 _ID: Final = re.compile(rf"[a-z2-7]{{{ID_LENGTH}}}")
 
 
@@ -158,20 +161,17 @@ class Verifier:
             UnsupportedVersion: a newer version wrote them.
         """
         # Once for each delivery: every name that is looked up, and every call, is felt.
+        if not BODY_AT <= len(encoded) <= _MAX_BYTES:
+            raise self._odd_size(encoded, signal)
+        head, signature, signed_at_ms, bits = _unpack_header(encoded)
         try:
-            key, prepared = self._known[signal][encoded[:SIGNATURE_AT]]
+            key, prepared = self._known[signal][head]
         except KeyError:
             key, prepared = self._looked_up(encoded, signal)
-        if len(encoded) > _MAX_BYTES:
-            raise MalformedEnvelope(f"the signed envelope takes {len(encoded):,} bytes: too many")
-        covered = encoded[COVERED_AT:]
         state = prepared()
-        state.update(covered)
-        if not compare_digest(state.digest(), encoded[SIGNATURE_AT:COVERED_AT]):
-            raise self._rejection(
-                "the signature does not fit: the envelope was altered, or signed for another signal"
-            )
-        signed_at_ms, bits = _unpack_stamp(covered)
+        state.update(encoded[COVERED_AT:])
+        if not compare_digest(state.digest(), signature):
+            raise self._rejection(_ALTERED)
         if not bits & DELIVERY_BITS[mode]:
             raise self._rejection(f"the envelope was not signed for delivery by {mode}")
         if signed_at_ms < self._now() * 1000 - self._max_age_ms:
@@ -181,7 +181,14 @@ class Verifier:
             )
         if encoded[3] == _ENCRYPTED_FLAGS:
             return PLAIN_HEAD + self._decrypted(key, encoded, signal)
-        return PLAIN_HEAD + covered[_STAMP_BYTES:]
+        return PLAIN_HEAD + encoded[BODY_AT:]
+
+    def _odd_size(self, encoded: bytes, signal: str) -> EnvelopeError:
+        """Return why an envelope is refused that has too few bytes for a header, or too many."""
+        self._looked_up(encoded, signal)  # says so where it is not signed by our keys
+        if len(encoded) > _MAX_BYTES:
+            return MalformedEnvelope(f"the signed envelope takes {len(encoded):,} bytes: too many")
+        return self._rejection(_ALTERED)
 
     def _looked_up(self, encoded: bytes, signal: str) -> tuple[Key, Callable[[], Any]]:
         """Return the key of an envelope and the hash that its signature begins with."""
