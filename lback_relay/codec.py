@@ -86,8 +86,17 @@ def decode(encoded: bytes) -> Envelope:
         encoded = without_signature(encoded)
         if encoded[:4] != PLAIN_HEAD:
             refuse_header(encoded)
+    return decode_body(encoded[4:])
+
+
+def decode_body(body: bytes) -> Envelope:
+    """Return the envelope of the bytes that follow the first four of an unsigned one.
+
+    Raises:
+        MalformedEnvelope: they do not follow ``docs/wire-format.md``, or exceed its limits.
+    """
     try:
-        return _decoded(encoded)
+        return _decoded(body)
     except MalformedEnvelope:
         raise
     except Exception as error:  # noqa: BLE001 - whatever is wrong is wrong with the bytes
@@ -137,16 +146,16 @@ def _named(writer: Writer, values: Mapping[str, Any], signal: str) -> dict[str, 
     return prepared
 
 
-def _decoded(encoded: bytes) -> Envelope:
-    if len(encoded) > MAX_ENVELOPE_BYTES:
+def _decoded(body: bytes) -> Envelope:
+    size = len(PLAIN_HEAD) + len(body)
+    if size > MAX_ENVELOPE_BYTES:
         raise MalformedEnvelope(
-            f"the envelope takes {len(encoded):,} bytes; none may take more than "
-            f"{MAX_ENVELOPE_BYTES:,}"
+            f"the envelope takes {size:,} bytes; none may take more than {MAX_ENVELOPE_BYTES:,}"
         )
-    body = read_body(encoded[4:])
-    if len(body) != _FIELDS:
-        raise MalformedEnvelope(f"the envelope has {len(body)} fields; {_FIELDS} are expected")
-    envelope_id, signal, sender, payload, sent_at, delivery, origin, named = body
+    fields = read_body(body)
+    if len(fields) != _FIELDS:
+        raise MalformedEnvelope(f"the envelope has {len(fields)} fields; {_FIELDS} are expected")
+    envelope_id, signal, sender, payload, sent_at, delivery, origin, named = fields
     if not (
         type(envelope_id) is str
         and type(signal) is str

@@ -148,6 +148,13 @@ class Verifier:
     def verified(self, encoded: bytes, signal: str, mode: str) -> bytes:
         """Return the same envelope unsigned and in clear, if it was signed for this place.
 
+        Args and errors: as of :meth:`body`.
+        """
+        return PLAIN_HEAD + self.body(encoded, signal, mode)
+
+    def body(self, encoded: bytes, signal: str, mode: str) -> bytes:
+        """Return an envelope's body in clear, if it was signed for this place.
+
         Args:
             encoded: what was taken.
             signal: the signal of the stream or channel that it was taken from.
@@ -180,8 +187,8 @@ class Verifier:
                 f"than max_age_s ({self._max_age_ms / 1000:,.0f} s)"
             )
         if encoded[3] == _ENCRYPTED_FLAGS:
-            return PLAIN_HEAD + self._decrypted(key, encoded, signal)
-        return PLAIN_HEAD + encoded[BODY_AT:]
+            return self._decrypted(key, encoded, signal)
+        return encoded[BODY_AT:]
 
     def _odd_size(self, encoded: bytes, signal: str) -> EnvelopeError:
         """Return why an envelope is refused that has too few bytes for a header, or too many."""

@@ -33,6 +33,7 @@ from lback_signal_worker.in_hand import InHand
 from lback_signal_worker.prefetch import Prefetch
 from lback_signal_worker.processor import Processor, Run
 from lback_signal_worker.slots import PlainSlots, Slot
+from lback_signal_worker.verification import Verification
 
 COUNT: Final = 1000
 ROUNDS: Final = 50
@@ -115,7 +116,7 @@ def handling() -> Iterator[Cost]:
     yield "worked off by a slot", best_us(lambda: work_off(opened=False))
     signed = Signer(RING, SIGNAL, (QUEUE,)).signed(encoded, "")
     verifier = Verifier(RING, max_age_s=None)
-    verified: Callable[[], object] = lambda: verifier.verified(signed, SIGNAL, QUEUE)  # noqa: E731
+    verified: Callable[[], object] = lambda: verifier.body(signed, SIGNAL, QUEUE)  # noqa: E731
     yield "  verified, with keys", best_us(_each(verified))
     yield "  decoded", best_us(_each(lambda: decode(encoded)))
     packed = msgpack.packb(PAYLOAD)
@@ -144,7 +145,9 @@ def _worker_parts() -> tuple[Processor, InHand]:
     remote = RemoteDispatcher()
     remote.connect(SIGNAL, handler)
     handlers = {SIGNAL: remote.handlers(SIGNAL)}
-    processor = Processor(group="workers", handlers=handlers, decode=decode, random=random)
+    processor = Processor(
+        group="workers", handlers=handlers, decode=Verification(None).decode, random=random
+    )
     return processor, InHand(Prefetch(slots=8), {SIGNAL: False})
 
 

@@ -12,6 +12,7 @@ from support.runs import SENT_AT, a_delivery, an_envelope
 
 from lback_relay.broker.base import EVENTS, Delivery
 from lback_relay.codec import decode, encode
+from lback_relay.envelope import Envelope
 from lback_relay.errors import Reject, RetryLater, SignatureRejected, ValueNotRelayed
 from lback_relay.redaction import redact_text
 from lback_relay.remote import Handler, HandlerContext, RemoteDispatcher
@@ -23,6 +24,7 @@ from lback_signal_worker.processor import (
     Processor,
     Run,
 )
+from lback_signal_worker.verification import Verification
 
 SIGNAL = "user_registered"
 
@@ -48,7 +50,10 @@ def a_processor(
         dispatcher.connect(SIGNAL, function, name=function.__name__, **options)
     handlers = dispatcher.handlers(SIGNAL)
     processor = Processor(
-        group="mailers", handlers={SIGNAL: handlers}, decode=decode, random=lambda: random
+        group="mailers",
+        handlers={SIGNAL: handlers},
+        decode=Verification(None).decode,
+        random=lambda: random,
     )
     return processor, handlers
 
@@ -345,15 +350,15 @@ def test_arguments_need_an_open_run() -> None:
 def test_an_envelope_that_is_not_verified_becomes_a_raw_dead_letter(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Nothing of it is decoded; verification is told where it was found."""
+    """Verification is told where it was found."""
     found: list[tuple[bytes, str, str]] = []
 
-    def refuse(encoded: bytes, signal: str, mode: str) -> bytes:
+    def refuse(encoded: bytes, signal: str, mode: str) -> Envelope:
         found.append((encoded, signal, mode))
         raise SignatureRejected("the envelope is not signed")
 
     processor, _ = a_processor(first)
-    processor = replace(processor, decode=lambda _: pytest.fail("decoded"), verify=refuse)
+    processor = replace(processor, decode=refuse)
     delivery = a_delivery()
     run = processor.begin(delivery)
     assert not processor.open(run)
@@ -367,10 +372,10 @@ def test_an_envelope_that_is_not_verified_becomes_a_raw_dead_letter(
     assert found[0][:2] == (delivery.encoded, SIGNAL)
 
 
-def test_what_verification_returns_is_decoded() -> None:
-    """It takes the signature off, and the raw bytes stay for a dead letter."""
+def test_the_raw_bytes_stay_for_a_dead_letter() -> None:
+    """Signature and all, whatever decoding makes of them."""
     processor, _ = a_processor(first)
-    processor = replace(processor, verify=lambda encoded, *_: encoded[3:])
+    processor = replace(processor, decode=lambda encoded, *_: decode(encoded[3:]))
     delivery = a_delivery(b"xyz" + encode(an_envelope()))
     run = processor.begin(delivery)
     assert processor.open(run)

@@ -55,7 +55,7 @@ class Running:
         self._executor.start()
         return self._executor
 
-    def _decode(self, encoded: bytes) -> Envelope:
+    def _decode(self, encoded: bytes, _signal: str, _mode: str) -> Envelope:
         return self.decode(encoded)
 
     def submit(self, *numbers: int) -> list[Run]:

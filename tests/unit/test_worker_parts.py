@@ -16,7 +16,6 @@ from support.runs import a_delivery
 from support.waiting import wait_until
 
 from lback_relay.broker.base import Broker, Delivery, Settlement
-from lback_relay.codec import decode
 from lback_relay.errors import BrokerError, BrokerUnavailable, SettlementRefused
 from lback_relay.remote import Handler, RemoteDispatcher
 from lback_signal_worker.config import WorkerConfig
@@ -32,6 +31,7 @@ from lback_signal_worker.logs import RelayFormatter
 from lback_signal_worker.prefetch import Prefetch
 from lback_signal_worker.processor import Processor, Run
 from lback_signal_worker.settler import Settler
+from lback_signal_worker.verification import Verification
 
 SIGNAL = "user_registered"
 
@@ -432,7 +432,7 @@ class Reading:
         processor = Processor(
             group="g",
             handlers={signal: dispatcher.handlers(signal) for signal in signals},
-            decode=decode,
+            decode=Verification(None).decode,
             random=half,
         )
         self.hand = a_hand(*signals, slots=2)

@@ -9,7 +9,7 @@ from support.runs import an_envelope
 
 from lback_relay.codec import encode
 from lback_relay.config import RelayConfig
-from lback_relay.errors import ConfigError, SignatureRejected
+from lback_relay.errors import ConfigError, MalformedEnvelope, SignatureRejected
 from lback_relay.keyring import KeyRing, new_key
 from lback_relay.signing import Signer
 from lback_signal_worker.verification import Verification, verification_of
@@ -24,9 +24,9 @@ def test_a_worker_with_keys_runs_what_is_signed_and_nothing_else() -> None:
     """And counts what it did not run."""
     verification = verification_of(RelayConfig(signals={}, keys=RING, max_age_s=60))
     signed = Signer(RING, SIGNAL, ("queue",)).signed(ENCODED, ENVELOPE.id)
-    assert verification.verify(signed, SIGNAL, "queue") == ENCODED
+    assert verification.decode(signed, SIGNAL, "queue") == ENVELOPE
     with pytest.raises(SignatureRejected):
-        verification.verify(ENCODED, SIGNAL, "queue")
+        verification.decode(ENCODED, SIGNAL, "queue")
     assert verification.rejected == 1
     assert verification.described() == f"envelopes are verified with {RING.ids[0]}, {RING.ids[1]}"
 
@@ -38,11 +38,13 @@ def test_a_worker_without_keys_runs_all_and_warns_once_of_signed_ones(
     verification = verification_of(RelayConfig(signals={}))
     signed = Signer(RING, SIGNAL, ("queue",)).signed(ENCODED, ENVELOPE.id)
     with caplog.at_level(logging.WARNING):
-        for encoded in (ENCODED, b"", b"no envelope"):
-            assert verification.verify(encoded, SIGNAL, "queue") == encoded
+        assert verification.decode(ENCODED, SIGNAL, "queue") == ENVELOPE
+        for encoded in (b"", b"no envelope"):
+            with pytest.raises(MalformedEnvelope):
+                verification.decode(encoded, SIGNAL, "queue")
         assert caplog.records == []
         for _ in range(3):
-            assert verification.verify(signed, SIGNAL, "broadcast") == signed
+            assert verification.decode(signed, SIGNAL, "broadcast") == ENVELOPE
     (record,) = caplog.records
     assert "this worker has no keys" in record.getMessage()
     assert verification.rejected == 0

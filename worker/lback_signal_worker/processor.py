@@ -120,17 +120,15 @@ class Processor:
     Attributes:
         group: the worker's group.
         handlers: signal to its handlers.
-        decode: bytes to envelope; raises EnvelopeError.
-        verify: takes an envelope's bytes, and the signal and the mode of where they were taken
-            from; returns what is decoded; raises EnvelopeError. None: nothing is verified.
+        decode: takes an envelope's bytes, and the signal and the mode of where they were taken
+            from; returns the envelope; raises EnvelopeError.
         random: returns a number from 0 up to, not including, 1; for the jitter.
     """
 
     group: str
     handlers: Mapping[str, tuple[Handler, ...]]
-    decode: Callable[[bytes], Envelope]
+    decode: Callable[[bytes, str, str], Envelope]
     random: Callable[[], float]
-    verify: Callable[[bytes, str, str], bytes] | None = None
     queued: dict[str, tuple[Handler, ...]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -164,11 +162,9 @@ class Processor:
     def open(self, run: Run) -> bool:
         """Decode the envelope. Returns False when there is nothing to run."""
         if run.envelope is None and run.handlers:
-            encoded = run.encoded or b""
+            mode = QUEUE if run.delivery else BROADCAST
             try:
-                if self.verify is not None:
-                    encoded = self.verify(encoded, run.signal, QUEUE if run.delivery else BROADCAST)
-                run.envelope = self.decode(encoded)
+                run.envelope = self.decode(run.encoded or b"", run.signal, mode)
             except EnvelopeError as error:
                 self._put_aside(run, error)
                 return False

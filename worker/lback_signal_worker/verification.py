@@ -10,12 +10,16 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from lback_relay.codec import decode, decode_body
 from lback_relay.codec_header import PLAIN_HEAD, signed_header
 from lback_relay.config import RelayConfig
+from lback_relay.envelope import Envelope
 from lback_relay.errors import ConfigError
 from lback_relay.signing import Verifier, signer_of
 
 logger = logging.getLogger(__name__)
+
+Decode = Callable[[bytes, str, str], Envelope]
 
 NOT_SIGNED: Final = "envelopes are not verified"
 
@@ -27,16 +31,14 @@ class Verification:
         verifier: verifies; None takes all envelopes as they come.
 
     Attributes:
-        verify: takes the bytes and the signal and the mode of where they were found; returns the
-            bytes to decode; raises EnvelopeError for those that must not run.
+        decode: takes the bytes and the signal and the mode of where they were found; returns the
+            envelope; raises EnvelopeError for those that must not run, or can't be read.
     """
 
     def __init__(self, verifier: Verifier | None) -> None:
         self._verifier = verifier
         self._warned = False
-        self.verify: Callable[[bytes, str, str], bytes] = (
-            self._unverified if verifier is None else verifier.verified
-        )
+        self.decode: Decode = self._unverified if verifier is None else _verifying(verifier)
 
     @property
     def rejected(self) -> int:
@@ -49,7 +51,7 @@ class Verification:
             return NOT_SIGNED
         return f"envelopes are verified with {', '.join(self._verifier.ring.ids)}"
 
-    def _unverified(self, encoded: bytes, signal: str, _mode: str) -> bytes:
+    def _unverified(self, encoded: bytes, signal: str, _mode: str) -> Envelope:
         # Four bytes are compared for each envelope; all else happens once.
         if encoded[:4] != PLAIN_HEAD and not self._warned and signed_header(encoded):
             self._warned = True
@@ -58,7 +60,12 @@ class Verification:
                 "written; set LBACK_RELAY_KEYS as it is where they are sent",
                 signal, extra={"relay_signal": signal},
             )  # fmt: skip
-        return encoded
+        return decode(encoded)
+
+
+def _verifying(verifier: Verifier) -> Decode:
+    body = verifier.body
+    return lambda encoded, signal, mode: decode_body(body(encoded, signal, mode))
 
 
 def verification_of(config: RelayConfig) -> Verification:

@@ -27,7 +27,6 @@ from time import monotonic
 from typing import Final
 
 from lback_relay.broker.base import Broker
-from lback_relay.codec import decode
 from lback_relay.errors import BrokerError
 from lback_relay.remote import RemoteDispatcher
 from lback_signal_worker.broadcast import Listener
@@ -87,9 +86,8 @@ class Worker:
         processor = Processor(
             group=config.group,
             handlers=handlers,
-            decode=decode,
+            decode=self._verification.decode,
             random=random,
-            verify=self._verification.verify,
         )
         self.signals = tuple(processor.queued)
         heard = [
