@@ -80,7 +80,10 @@ def _variable(option: str) -> dict[str, Any]:
     **_variable("CONCURRENCY"),
 )
 @click.option(
-    "--url", metavar="URL", help="The broker; better in the environment.  [env: LBACK_RELAY_URL]"
+    "--url",
+    metavar="URL",
+    help="The broker; better in the environment, for others may read a command line.  "
+    "[env: LBACK_RELAY_URL]",
 )
 @click.option(
     "--settings",
