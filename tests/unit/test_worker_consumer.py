@@ -1,0 +1,240 @@
+"""Reading and claiming, and how much of it there is room for."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.runs import a_delivery
+from support.waiting import wait_until
+from support.worker_parts import SIGNAL, FakeBroker, a_hand, a_run, as_broker, half
+
+from lback_relay.broker.base import Delivery
+from lback_relay.errors import BrokerError, BrokerUnavailable
+from lback_relay.remote import RemoteDispatcher
+from lback_signal_worker.config import WorkerConfig
+from lback_signal_worker.consumer import Consumer
+from lback_signal_worker.executor import Executor
+from lback_signal_worker.health import HealthFile
+from lback_signal_worker.in_hand import InHand
+from lback_signal_worker.link import Link
+from lback_signal_worker.prefetch import Prefetch
+from lback_signal_worker.processor import Processor, Run
+from lback_signal_worker.verification import Verification
+
+
+@pytest.fixture
+def broker() -> FakeBroker:
+    """Return a broker of the test's own."""
+    return FakeBroker()
+
+
+def test_signals_share_the_slots_of_their_kind() -> None:
+    """Slow entries of one leave no room for another; async ones have slots of their own."""
+    hand = InHand(Prefetch(slots=4), {"slow": False, "fast": False, "awaited": True})
+    hand.measured("slow", 1.0)
+    hand.measured("fast", 0.0001)
+    assert (hand.room("slow"), hand.room("fast"), hand.room("awaited")) == (4, 1000, 4)
+    runs = [a_run(number, "slow") for number in range(4)]
+    hand.add("slow", runs)
+    assert (hand.room("slow"), hand.room("fast"), hand.room("awaited")) == (0, 0, 4)
+    hand.finish(runs[:3])
+    assert (hand.room("slow"), hand.room("fast")) == (3, 750)
+    assert (hand.count, hand.unfinished) == (4, 1)
+    hand.release(runs[:3])
+    assert hand.count == 1
+
+
+def test_unsettled_entries_are_bounded_too() -> None:
+    """A broker that takes no outcomes gets no more entries out of its streams."""
+    hand = a_hand()
+    hand.measured(SIGNAL, 0.0)
+    runs = [a_run(number) for number in range(995)]
+    hand.add(SIGNAL, runs)
+    hand.finish(runs)
+    assert hand.room(SIGNAL) == 0
+    hand.release(runs)
+    assert hand.room(SIGNAL) == 1000
+
+
+class Reading:
+    """A consumer of some signals, whose handler blocks until it is released."""
+
+    def __init__(self, broker: FakeBroker, *signals: str, lease_s: float = 60) -> None:
+        self.started = threading.Event()
+        self.release = threading.Event()
+        dispatcher = RemoteDispatcher()
+        for signal in signals:
+            dispatcher.connect(signal, self._handle, name="handler")
+        processor = Processor(
+            group="g",
+            handlers={signal: dispatcher.handlers(signal) for signal in signals},
+            decode=Verification(None).decode,
+            random=half,
+        )
+        self.hand = a_hand(*signals, slots=2)
+        self.done: list[Run] = []
+        self.executor = Executor(
+            processor,
+            prefetch=Prefetch(slots=2),
+            hand=self.hand,
+            holds=lambda run, now: True,
+            report=self._report,
+        )
+        self.executor.start()
+        self.consumer = Consumer(
+            as_broker(broker),
+            as_broker(broker),
+            WorkerConfig(lease_s=lease_s),
+            "c",
+            signals,
+            processor=processor,
+            executor=self.executor,
+            hand=self.hand,
+            link=Link(),
+            health=HealthFile(None),
+            report=self._report,
+            random=half,
+        )
+        self.thread = threading.Thread(target=self.consumer.run)
+
+    def _handle(self, sender: object, **_: Any) -> None:
+        self.started.set()
+        self.release.wait(60)
+
+    def _report(self, runs: list[Run]) -> None:
+        self.hand.finish(runs)
+        self.hand.release(runs)
+        self.done += runs
+
+    def end(self) -> None:
+        """Let everything end."""
+        self.release.set()
+        self.consumer.stop()
+        self.thread.join(60)
+        assert not self.thread.is_alive()
+        wait_until(lambda: not self.hand.unfinished, what="the handlers' ends")
+        self.executor.close()
+
+
+def test_reading_goes_on_whatever_fails(broker: FakeBroker, caplog: Any) -> None:
+    """The broker, and ourselves; and groups that a full broker refuses to make."""
+    broker.fails["ensure_groups"] = [BrokerUnavailable("away"), BrokerError("full")]
+    broker.fails["read"] = [BrokerError("odd"), ValueError("ours")]
+    reading = Reading(broker, SIGNAL)
+    reading.thread.start()
+    wait_until(lambda: len(broker.of("read")) >= 3, what="the third read")
+    reading.end()
+    assert "while making its group" in caplog.text
+    assert "reading failed; going on" in caplog.text
+
+
+def test_after_an_outage_claiming_waits_for_a_lease(broker: FakeBroker) -> None:
+    """So that the owners can renew first."""
+    broker.fails["ensure_groups"] = [BrokerUnavailable("away")]
+    reading = Reading(broker, SIGNAL, lease_s=3600)
+    reading.thread.start()
+    wait_until(lambda: len(broker.of("read")) >= 3, what="reads")
+    reading.end()
+    assert broker.of("claim") == []
+
+
+def test_more_signals_than_slots_are_read_in_turn(broker: FakeBroker) -> None:
+    """An idle worker blocks on all of them; a busy one takes no more than it has room for."""
+    reading = Reading(broker, "a", "b", "c")
+    broker.claims = [[a_delivery(signal="a")]]
+    reading.thread.start()
+    assert reading.started.wait(60)
+    wait_until(lambda: len(broker.of("read")) >= 3, what="reads")
+    reading.end()
+    assert all(count == 1 for _, count, _ in broker.of("read"))
+
+
+def test_no_read_blocks_while_a_hot_signal_waits_for_room(broker: FakeBroker) -> None:
+    """It soon has room, and a block would outlast what is in hand of it."""
+    reading = Reading(broker, "hot", "other")
+    consumer = reading.consumer
+    consumer._grouped, consumer._claim_at, consumer._hot = True, math.inf, ["hot"]
+    reading.hand.measured("hot", 0.0)
+    reading.hand.measured("other", 0.015)
+    reading.hand.add("hot", runs := [a_run(number, "hot") for number in range(550)])
+    assert (reading.hand.room("hot"), reading.hand.room("other")) == (0, 2)
+    for _ in range(10):
+        consumer._turn()
+    reads = broker.of("read")
+    assert {(signals, blocks) for signals, _, blocks in reads} == {(("other",), False)}
+    assert consumer._hot == ["hot"]
+    reading.hand.finish(runs)
+    reading.hand.release(runs)
+    consumer._turn()
+    assert ("hot",) in [signals for signals, _, _ in broker.of("read")]
+    reading.executor.close()
+
+
+def test_a_hot_signal_does_not_starve_another(broker: FakeBroker) -> None:
+    """Whoever found no room is the next to be read."""
+    reading = Reading(broker, "a", "b")
+    consumer = reading.consumer
+    consumer._grouped, consumer._claim_at, consumer._hot = True, math.inf, ["a", "b"]
+    for signal in ("a", "b"):
+        reading.hand.measured(signal, 0.0)
+
+    def read(signals: Sequence[str], *_: Any, count: int, block_s: float) -> list[Delivery]:
+        return [a_delivery(signal=signals[0], entry_id=f"{number}-0") for number in range(count)]
+
+    broker.read = read  # type: ignore[method-assign]
+    consumer._turn()
+    assert consumer._hot == ["b", "a"]
+    reading.executor.take_back()
+    reading.release.set()
+    reading.executor.close()
+
+
+def test_a_suspect_waits_for_those_that_run_and_goes_back_in_the_end(
+    broker: FakeBroker,
+) -> None:
+    """A handler that takes longer than a lease does not stop the reading for ever."""
+    reading = Reading(broker, SIGNAL, lease_s=1)
+    suspect = a_delivery(deliveries=3, entry_id="2-0")
+    # It would be there again for whoever claims at once.
+    broker.claims = [[a_delivery()], [suspect], [suspect], [suspect]]
+    reading.thread.start()
+    assert reading.started.wait(60)
+    wait_until(lambda: broker.of("give_back"), what="the return")
+    wait_until(lambda: broker.of("read"), what="reading again")
+    broker.claims.clear()
+    order = [name for name, _ in list(broker.calls) if name in ("claim", "give_back", "read")]
+    assert order[:4] == ["claim", "claim", "give_back", "read"]
+    reading.end()
+    assert [run.delivery and run.delivery.entry_id for run in reading.done] == ["1-0"]
+
+
+def test_a_suspect_is_given_back_when_the_worker_stops(broker: FakeBroker) -> None:
+    """It has not begun."""
+    reading = Reading(broker, SIGNAL, lease_s=3600)
+    suspect = a_delivery(deliveries=3, entry_id="2-0")
+    broker.claims = [[a_delivery()], [suspect]]
+    reading.thread.start()
+    wait_until(reading.consumer.alone.is_set, what="the suspect")
+    reading.consumer.stop()
+    wait_until(lambda: broker.of("give_back") == [[suspect]], what="the return")
+    reading.end()
+
+
+def test_a_worker_whose_slots_are_all_busy_shows_that_it_lives(
+    broker: FakeBroker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By a ping in place of a read; a failed one is said and does no harm."""
+    monkeypatch.setattr("lback_signal_worker.consumer.POLL_S", 0.01)
+    broker.fails["ping"] = [BrokerUnavailable("away")]
+    reading = Reading(broker, SIGNAL)
+    reading.consumer._health = HealthFile(str(tmp_path / "health"))
+    broker.claims = [[a_delivery(entry_id=f"{number}-0") for number in range(2)]]
+    reading.thread.start()
+    wait_until(lambda: len(broker.of("ping")) >= 3, what="pings")
+    reading.end()
+    assert (tmp_path / "health").exists()
