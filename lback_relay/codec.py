@@ -25,6 +25,7 @@ from lback_relay.errors import EnvelopeError, MalformedEnvelope, PayloadTooLarge
 from lback_relay.omission import omit_costliest, omit_largest
 
 _FIELDS: Final = 8
+_MAX_BODY_BYTES: Final = MAX_ENVELOPE_BYTES - len(PLAIN_HEAD)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -147,12 +148,12 @@ def _named(writer: Writer, values: Mapping[str, Any], signal: str) -> dict[str, 
 
 
 def _decoded(body: bytes) -> Envelope:
-    size = len(PLAIN_HEAD) + len(body)
-    if size > MAX_ENVELOPE_BYTES:
+    if len(body) > _MAX_BODY_BYTES:
         raise MalformedEnvelope(
-            f"the envelope takes {size:,} bytes; none may take more than {MAX_ENVELOPE_BYTES:,}"
+            f"the envelope takes {len(PLAIN_HEAD) + len(body):,} bytes; none may take more than "
+            f"{MAX_ENVELOPE_BYTES:,}"
         )
-    fields = read_body(body)
+    fields, all_finished = read_body(body)
     if len(fields) != _FIELDS:
         raise MalformedEnvelope(f"the envelope has {len(fields)} fields; {_FIELDS} are expected")
     envelope_id, signal, sender, payload, sent_at, delivery, origin, named = fields
@@ -167,22 +168,24 @@ def _decoded(body: bytes) -> Envelope:
         and type(named) is dict
     ):
         raise MalformedEnvelope("a field of the envelope is not of the type it must have")
-    sender, payload = finished(sender), finished(payload)
-    if named:
+    if not all_finished:
+        sender, payload = finished(sender), finished(payload)
         finished(named)
-    trace: dict[str, str] = named.pop("trace", None) or {}
-    if trace and not (
-        type(trace) is dict
-        and STRINGS.issuperset(map(type, trace))
-        and STRINGS.issuperset(map(type, trace.values()))
-    ):
-        raise MalformedEnvelope("the envelope's trace is no map of text to text")
+    trace: dict[str, str] = {}
+    if named:
+        trace = named.pop("trace", None) or trace
+        if not (
+            type(trace) is dict
+            and STRINGS.issuperset(map(type, trace))
+            and STRINGS.issuperset(map(type, trace.values()))
+        ):
+            raise MalformedEnvelope("the envelope's trace is no map of text to text")
     return Envelope(
         envelope_id,
         signal,
         sender,
         payload,
-        _EPOCH + timedelta(microseconds=sent_at),
+        _EPOCH + timedelta(0, 0, sent_at),
         tuple(delivery),
         origin,
         trace,

@@ -39,16 +39,42 @@ class _Packed:
         self.data = data
 
 
+_HOLDERS: Final = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
+"""The first bytes of arrays and maps. Source: msgpack's specification, as for bytes below."""
 _PENDING: Final = frozenset([dict, list, _Packed])
 
 
-def read_body(data: bytes) -> list[Any]:
-    """Return the items of the array that these bytes are; :func:`finished` has to see each."""
+def read_body(data: bytes) -> tuple[list[Any], bool]:
+    """Return the items of the array that these bytes are, and whether they are finished.
+
+    If not, :func:`finished` has to see each of them.
+    """
     if len(data) > UNCOUNTED_BYTES:
         problem = cost_of(data).problem()
         if problem:
             raise MalformedEnvelope(f"the envelope {problem}")
-    return unpack_array(data, _extension)
+    with_parts = False
+
+    def extension(code: int, body: bytes) -> Any:
+        nonlocal with_parts
+        read = LEAF_READERS.get(code)
+        if read is not None:
+            return read(body)
+        with_parts = True
+        return _extension(code, body)
+
+    items = unpack_array(data, extension)
+    # Most envelopes are small and flat, and a few looks at the bytes are cheaper than one at each
+    # value: without bytes no key is of another type than text, and what has few arrays and maps
+    # can't be nested too deeply. A byte that only looks like one of these costs the longer way.
+    finished = not (
+        with_parts
+        or b"\xc4" in data
+        or b"\xc5" in data
+        or b"\xc6" in data
+        or len(data) - len(data.translate(None, _HOLDERS)) > MAX_DEPTH
+    )
+    return items, finished
 
 
 def finished(item: Any, depth: int = 1) -> Any:

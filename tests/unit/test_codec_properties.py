@@ -9,13 +9,16 @@ import string
 from datetime import datetime, time, timedelta, timezone
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
+from unittest import mock
 
 import msgpack
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lback_relay import codec as codec_module
 from lback_relay.codec import decode, encode
+from lback_relay.codec_reader import read_body
 from lback_relay.envelope import Envelope
 from lback_relay.errors import EnvelopeError, MalformedEnvelope
 from lback_relay.markers import Omitted, Redacted, UnknownValue
@@ -229,6 +232,48 @@ def packed_value(value: bytes) -> bytes:
     """Return an envelope with these bytes for its payload's one value."""
     around: bytes = msgpack.packb(["id", "signal", None, {"v": None}, 0, ["queue"], "", {}])
     return HEADER + around.replace(b"\xa1v\xc0", b"\xa1v" + value)
+
+
+def nested_lists(levels: int, item: Any) -> Any:
+    """Return an item in so many lists."""
+    for _ in range(levels):
+        item = [item]
+    return item
+
+
+plain_msgpack = st.recursive(
+    st.one_of(st.none(), st.integers(-9, 999), texts, st.binary(max_size=3)),
+    lambda parts: st.one_of(
+        st.lists(parts, max_size=5),
+        st.dictionaries(st.one_of(texts, st.binary(max_size=2)), parts, max_size=3),
+        st.builds(nested_lists, st.integers(58, 66), parts),
+    ),
+    max_leaves=8,
+)
+
+
+def outcome(encoded: bytes) -> Any:
+    """Return an envelope in its exact form, or why it was refused."""
+    try:
+        return exact(list(decode(encoded)))
+    except EnvelopeError as error:
+        return str(error)
+
+
+@codec
+@given(
+    st.one_of(
+        envelopes.map(encode),
+        plain_msgpack.map(
+            lambda value: packed_value(msgpack.packb(value, unicode_errors="surrogatepass"))
+        ),
+    )
+)
+def test_a_few_looks_at_all_the_bytes_find_what_one_at_each_value_finds(encoded: bytes) -> None:
+    """Too deep, or a key of bytes: it is refused in either way, and all else is the same."""
+    quickly = outcome(encoded)
+    with mock.patch.object(codec_module, "read_body", lambda data: (read_body(data)[0], False)):
+        assert outcome(encoded) == quickly
 
 
 def nested_extensions(code: int, levels: int) -> bytes:
