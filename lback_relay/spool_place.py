@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from lback_relay.config import RelayConfig
 from lback_relay.spool import Spool
@@ -30,14 +30,27 @@ def spool_folder(config: RelayConfig) -> Path | None:
 
 
 def spool_path(folder: Path, config: RelayConfig) -> Path:
-    """Return the file for a config's broker: by the URL's host, port and path, and the namespace.
+    """Return the file for a config's broker: by its host, port and database, and the namespace.
 
-    User, password and options of the connection may change, and differ between an application and
-    its operator.
+    However the URL spells them. User, password and other options of the connection may change, and
+    differ between an application and its operator.
     """
-    url = urlsplit(config.url)
-    broker = f"{config.namespace}\n{url.netloc.rpartition('@')[2]}{url.path}".encode()
+    broker = f"{config.namespace}\n{_address(config.url)}".encode()
     return folder / f"{hashlib.blake2b(broker, digest_size=5).hexdigest()}.spool"
+
+
+def _address(url: str) -> str:
+    """Return ``host:port/database``, or a socket's path and the database if it is not the first."""
+    parts = urlsplit(url)
+    option = parse_qs(parts.query).get("db")  # goes before the path, as in redis-py
+    if parts.scheme == "unix":
+        database = int(option[0]) if option else 0
+        return f"{parts.path}?db={database}" if database else parts.path
+    host = parts.hostname or ""
+    if ":" in host:
+        host = f"[{host}]"
+    database = int(option[0] if option else parts.path.strip("/") or 0)
+    return f"{host}:{parts.port or 6379}/{database}"
 
 
 def open_spool(config: RelayConfig) -> Spool | None:

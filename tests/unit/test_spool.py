@@ -328,15 +328,20 @@ def config(**options: object) -> RelayConfig:
 
 def test_each_broker_has_a_file_of_its_own(tmp_path: Path) -> None:
     """Signals of one project must not reach another one's broker; a login changes nothing."""
-    urls = ["redis://h/0", "redis://h/1", "redis://h:7/0", "unix:///h"]
+    urls = ["redis://h/0", "redis://h/1", "redis://h:7/0", "redis://[::1]", "redis://h/0?db=2"]
+    urls += ["unix:///h", "unix:///h?db=1", "unix:///h?db=2"]
     paths = [spool_path(tmp_path, config(url=url)) for url in urls]
     assert len(set(paths)) == len(urls)
     for same in (
         "redis://:secret@h/0",
         "redis://other:se%40cret@h/0",
         "redis://h/0?health_check_interval=1",
+        "redis://h",
+        "redis://H:6379",
+        "redis://h:6379/1?db=0",
     ):
         assert spool_path(tmp_path, config(url=same)) == paths[0]
+    assert spool_path(tmp_path, config(url="unix://:secret@/h?db=0")) == paths[5]
     assert spool_path(tmp_path, config(url="redis://h/0", namespace="x")) != paths[0]
 
 
