@@ -161,16 +161,11 @@ class Publisher:
         # Not under a lock, which a fork might have copied locked; setdefault is atomic.
         line = self._lines.setdefault(pid, made)
         for other in [other for other in self._lines if other != pid]:
-            inherited = self._lines.pop(other, None)
-            if inherited is not None:
-                _inherited.append(inherited.spool)
+            self._lines.pop(other, None)
         _lines.setdefault(line, self._flush_timeout_s)
         self._line = line
         return line
 
-
-# Kept for ever: a child must not even close a SQLite connection of its parent's.
-_inherited: list[Spool | None] = []
 
 # Every line that has a publisher or a thread, with its flush_timeout_s.
 _lines: weakref.WeakKeyDictionary[Line, float] = weakref.WeakKeyDictionary()

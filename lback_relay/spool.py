@@ -11,7 +11,8 @@ left is everybody's. What can go wrong:
 - killed between publishing a row and removing it: it is published again, and not doubled.
 - the disk is full, read-only or broken, or ``max_spool_bytes`` are used: :class:`SpoolError`; what
   is in the file already stays, and the caller keeps what it has.
-- the process forks: a child makes a spool of its own, and never touches its parent's.
+- the process forks: a child makes a spool of its own; its parent's is closed at that moment
+  (:mod:`lback_relay.held_connection`), and goes on with another connection.
 
 Knows neither publisher nor broker. Sizes are bytes, ages are seconds.
 """
@@ -21,7 +22,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -33,6 +33,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 
 from lback_relay.envelope import BROADCAST, QUEUE
 from lback_relay.errors import SpoolDamaged, SpoolError
+from lback_relay.held_connection import HeldConnection
 
 FORMAT: Final = 1
 """Version of the table; a file of another one is refused."""
@@ -105,8 +106,7 @@ class Spool:
         self._durable = durable
         self._timeout_s = timeout_s
         self._unforced = False
-        self._lock = threading.RLock()
-        self._connection: sqlite3.Connection | None = None
+        self._own = HeldConnection()
 
     # writing ---------------------------------------------------------------------------------
 
@@ -282,22 +282,19 @@ class Spool:
         """Close the file. A later call opens it again."""
         with suppress(SpoolError):
             self.force()
-        with self._lock:
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                with suppress(sqlite3.Error):
-                    connection.close()
+        self._own.close()
 
     @contextmanager
     def _open(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
         """Lend the connection to one thread; SQLite's errors become ours."""
-        with self._lock:
+        own = self._own
+        with own.lock:
             try:
-                if self._connection is None:
+                if own.connection is None:
                     if write:
                         self.prepare()
-                    self._connection = self._connected()
-                yield self._connection
+                    own.connection = self._connected()
+                yield own.connection
             except (sqlite3.Error, OSError) as error:
                 self.close()
                 raise _spool_error(self.path, error) from error

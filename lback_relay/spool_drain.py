@@ -7,9 +7,9 @@ The states of a drain, and what leads from one to the next::
     DRAINING  lane after lane, batch after batch     -nothing left-> IDLE
               no answer: a pause, then again; a refused signal: a pause of its own
 
-The lock only spares double work: rows are published under the numbers of their producer, so that
-two drains at once, or one that is killed between publishing and removing, double nothing. The lock
-is SQLite's on a file of its own, which the operating system releases when its holder dies.
+The lock (``drain_lock.py``) only spares double work: rows are published under the numbers of their
+producer, so that two drains at once, or one that is killed between publishing and removing, double
+nothing.
 
 While the file can't be written, what was published is remembered instead of removed.
 
@@ -19,17 +19,15 @@ Knows neither Redis nor the line of the process. Durations are seconds.
 from __future__ import annotations
 
 import logging
-import os
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from pathlib import Path
 from typing import Final
 
 from lback_relay.broker.base import Broker
 from lback_relay.circuit import Circuit, pause_s
+from lback_relay.drain_lock import DrainLock
 from lback_relay.envelope import BROADCAST, QUEUE
 from lback_relay.errors import BrokerError, BrokerUnavailable, SpoolDamaged, SpoolError
 from lback_relay.lane import MAX_BATCH, MAX_BATCH_BYTES, WAIT_FOR_ROOM
@@ -43,51 +41,6 @@ PAUSE_S: Final = 1.0
 
 Finishing = Callable[[str, str], AbstractContextManager[None]]
 """Given a signal and a producer; within it nothing is added to that lane, at whose end it is."""
-
-
-class DrainLock:
-    """The lock of one spool's drain; one holder on this host."""
-
-    def __init__(self, spool: Path) -> None:
-        self._path = spool.with_suffix(".drain")
-        self._connection: sqlite3.Connection | None = None
-
-    @property
-    def held(self) -> bool:
-        """Whether this process has it."""
-        return self._connection is not None
-
-    def take(self) -> bool:
-        """Try to take it. Returns whether this process has it now.
-
-        Raises:
-            SpoolError: the lock's file can't be used.
-        """
-        if self._connection is not None:
-            return True
-        try:
-            with suppress(FileExistsError):
-                os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            connection = sqlite3.connect(
-                self._path, timeout=0, isolation_level=None, check_same_thread=False
-            )
-        except (sqlite3.Error, OSError) as error:
-            raise SpoolError(f"the spool's lock {self._path} can't be used ({error})") from error
-        try:
-            connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.Error as error:
-            connection.close()
-            if "locked" in str(error):
-                return False
-            raise SpoolError(f"the spool's lock {self._path} can't be used ({error})") from error
-        self._connection = connection
-        return True
-
-    def release(self) -> None:
-        """Let go, if held."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
 
 
 class Drain:

@@ -13,10 +13,10 @@ from support.recording_broker import RecordingBroker, connecting, silent
 from support.waiting import wait_until
 
 from lback_relay.config import SignalConfig
+from lback_relay.drain_lock import DrainLock
 from lback_relay.errors import BacklogFull
 from lback_relay.publisher import Publisher
 from lback_relay.spool import Spool
-from lback_relay.spool_drain import DrainLock
 
 SIGNAL = SignalConfig(name="user_registered")
 OTHER = SignalConfig(name="user_updated", delivery=("broadcast",))
