@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -64,7 +65,10 @@ def test_unsettled_entries_are_bounded_too() -> None:
 class Reading:
     """A consumer of some signals, whose handler blocks until it is released."""
 
-    def __init__(self, broker: FakeBroker, *signals: str, lease_s: float = 60) -> None:
+    def __init__(
+        self, broker: FakeBroker, *signals: str, lease_s: float = 60, settles: bool = True
+    ) -> None:
+        self.settles = settles
         self.started = threading.Event()
         self.release = threading.Event()
         dispatcher = RemoteDispatcher()
@@ -108,7 +112,8 @@ class Reading:
 
     def _report(self, runs: list[Run]) -> None:
         self.hand.finish(runs)
-        self.hand.release(runs)
+        if self.settles:
+            self.hand.release(runs)
         self.done += runs
 
     def end(self) -> None:
@@ -211,6 +216,68 @@ def test_a_suspect_waits_for_those_that_run_and_goes_back_in_the_end(
     assert order[:4] == ["claim", "claim", "give_back", "read"]
     reading.end()
     assert [run.delivery and run.delivery.entry_id for run in reading.done] == ["1-0"]
+
+
+def test_a_suspect_waits_until_what_was_handled_is_settled(
+    broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should it kill the process, nobody else's entry is handed out once more because of that."""
+    monkeypatch.setattr("lback_signal_worker.consumer.POLL_S", 0.01)
+    reading = Reading(broker, SIGNAL, lease_s=3600, settles=False)
+    reading.release.set()
+    broker.claims = [[a_delivery()], [a_delivery(deliveries=3, entry_id="2-0")]]
+    reading.thread.start()
+    wait_until(lambda: len(reading.done) == 1, what="the first one's end")
+    wait_until(reading.consumer.alone.is_set, what="the suspect")
+    wait_until(lambda: len(broker.of("ping")) >= 2, what="waiting")
+    assert len(reading.done) == 1
+    reading.hand.release(reading.done)
+    wait_until(lambda: len(reading.done) == 2, what="the suspect's end")
+    pings = len(broker.of("ping"))
+    wait_until(lambda: len(broker.of("ping")) >= pings + 2, what="waiting again")
+    assert reading.consumer.alone.is_set()
+    assert broker.of("read") == []
+    reading.hand.release(reading.done)
+    wait_until(lambda: broker.of("read"), what="reading again")
+    reading.end()
+
+
+def test_what_is_claimed_while_it_runs_here_is_not_run_twice(
+    broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease has ended before it was renewed, and nobody else was quicker."""
+    monkeypatch.setattr("lback_signal_worker.consumer.POLL_S", 0.01)
+    reading = Reading(broker, SIGNAL, lease_s=3600)
+    consumer = reading.consumer
+    consumer._take(SIGNAL, [a_delivery()], monotonic() - 3000)
+    assert reading.started.wait(60)
+    broker.claims = [[a_delivery(deliveries=2), a_delivery(deliveries=2, entry_id="2-0")]]
+    consumer._grouped = True
+    consumer._turn()
+    assert reading.hand.count == 2
+    assert all(monotonic() - run.taken_at < 1000 for run in reading.hand.snapshot())
+    reading.release.set()
+    wait_until(lambda: len(reading.done) == 2, what="both")
+    assert {run.delivery and run.delivery.entry_id for run in reading.done} == {"1-0", "2-0"}
+    reading.executor.close()
+
+
+def test_a_lease_begins_with_the_question_not_with_the_answer(broker: FakeBroker) -> None:
+    """An answer that was long on its way leaves less of it."""
+    reading = Reading(broker, SIGNAL, lease_s=3600)
+    handed_out_at = []
+
+    def read(*_: Any, **__: Any) -> list[Delivery]:
+        handed_out_at.append(monotonic())
+        return [a_delivery()]
+
+    broker.read = read  # type: ignore[method-assign]
+    reading.consumer._read((SIGNAL,), 1, block_s=0)
+    (run,) = reading.hand.snapshot()
+    assert run.taken_at <= handed_out_at[0]
+    reading.release.set()
+    wait_until(lambda: reading.done, what="its end")
+    reading.executor.close()
 
 
 def test_a_suspect_is_given_back_when_the_worker_stops(broker: FakeBroker) -> None:

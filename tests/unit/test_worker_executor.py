@@ -4,79 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from time import monotonic
 from typing import Any
+from unittest import mock
 
 import pytest
-from support.runs import a_delivery
+from support.executors import SIGNAL, Running
 from support.waiting import wait_until
 
 from lback_relay.codec import decode
 from lback_relay.envelope import Envelope
 from lback_relay.remote import RemoteDispatcher
-from lback_signal_worker.executor import Executor
-from lback_signal_worker.in_hand import InHand
-from lback_signal_worker.prefetch import Prefetch
-from lback_signal_worker.processor import Processor, Run
-
-SIGNAL = "user_registered"
-
-
-class Running:
-    """An executor of one slot of each kind."""
-
-    def __init__(self) -> None:
-        self.reported: list[Run] = []
-        self.held = True
-        self.decode: Callable[[bytes], Envelope] = decode
-        self._executor: Executor | None = None
-        self._processor: Processor | None = None
-
-    def start(self, *handlers: Callable[..., Any], **options: Any) -> Executor:
-        """Start with these handlers."""
-        dispatcher = RemoteDispatcher()
-        for number, handler in enumerate(handlers):
-            dispatcher.connect(SIGNAL, handler, name=f"{number}", **options)
-        connected = dispatcher.handlers(SIGNAL)
-        self._processor = Processor(
-            group="g",
-            handlers={SIGNAL: connected},
-            decode=self._decode,
-            random=lambda: 0.5,
-        )
-        prefetch = Prefetch(slots=1)
-        self._executor = Executor(
-            self._processor,
-            prefetch=prefetch,
-            hand=InHand(prefetch, {SIGNAL: connected[0].is_async}),
-            holds=lambda run, now: self.held and not run.lost,
-            report=self.reported.extend,
-        )
-        self._executor.start()
-        return self._executor
-
-    def _decode(self, encoded: bytes, _signal: str, _mode: str) -> Envelope:
-        return self.decode(encoded)
-
-    def submit(self, *numbers: int) -> list[Run]:
-        """Submit runs with these numbers as their payload."""
-        assert self._processor is not None
-        assert self._executor is not None
-        runs = [
-            self._processor.begin(a_delivery(payload={"number": number}), monotonic())
-            for number in numbers
-        ]
-        self._executor.submit(SIGNAL, runs)
-        return runs
-
-    def wait_for(self, count: int) -> None:
-        """Wait until so many are reported."""
-        wait_until(lambda: len(self.reported) == count, what=f"{count} runs")
-
-    def close(self) -> None:
-        """End it."""
-        if self._executor is not None:
-            self._executor.close()
+from lback_signal_worker.slots import PlainSlots
 
 
 @pytest.fixture
@@ -138,6 +76,58 @@ def test_a_fault_of_the_worker_itself_costs_no_slot(
     running.wait_for(2)
     assert ran == [2]
     assert "failed in the worker itself" in caplog.text
+
+
+def test_a_handlers_time_begins_with_itself(running: Running) -> None:
+    """Not with one before it that may take as long as it likes."""
+    release = threading.Event()
+    ran: list[str] = []
+    dispatcher = RemoteDispatcher()
+
+    def first(sender: object, number: int) -> None:
+        release.wait(60)
+
+    def second(sender: object, number: int) -> None:
+        ran.append("second")
+        threading.Event().wait(0.2)  # several looks of the watch
+
+    dispatcher.connect(SIGNAL, first, name="first")
+    dispatcher.connect(SIGNAL, second, name="second", timeout_s=30)
+    running.serve(dispatcher)
+    (run,) = running.submit(1)
+    wait_until(lambda: running.slot.run is run, what="the first handler")
+    running.slot.began_at -= 3600  # as if it had taken an hour
+    release.set()
+    running.wait_for(1)
+    assert ran == ["second"]
+    assert not run.dead_letters
+    assert not run.retries
+
+
+def test_where_no_thread_can_be_started_the_slot_is_missing(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until its handler comes back; what it had in hand is settled and goes on all the same."""
+    release = threading.Event()
+    ran: list[int] = []
+
+    def hanging(number: int) -> None:
+        if number == 0:
+            release.wait(60)
+        ran.append(number)
+
+    executor = running.start(as_kind("plain", hanging), timeout_s=0.05, max_attempts=1)
+    refused = mock.patch.object(PlainSlots, "_start_slot", side_effect=RuntimeError("no more"))
+    with refused:
+        runs = running.submit(0, 1)
+        running.wait_for(1)
+        wait_until(lambda: executor.exhausted, what="the missing slot")
+    assert [letter.reason for letter in runs[0].dead_letters or ()] == ["timeout"]
+    assert "no thread can be started in the place of one that hangs" in caplog.text
+    release.set()
+    running.wait_for(2)
+    assert ran == [0, 1]
+    assert not executor.exhausted
 
 
 def test_threads_beyond_the_limit_are_missing_until_one_comes_back(

@@ -73,6 +73,20 @@ def test_what_a_keeper_could_not_do_is_named(
     assert "while looking for consumers that are gone, trying again: forbidden" in caplog.text
 
 
+def test_what_is_refused_does_not_hold_up_trimming(
+    broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its maxmemory a broker refuses retries and heartbeats; trimming is what makes room."""
+    monkeypatch.setattr("lback_signal_worker.keeper.TRIM_EVERY_S", 0.0)
+    monkeypatch.setattr("lback_signal_worker.keeper.REAP_FIRST_S", 0.0)
+    for refused in ("promote", "heartbeat"):
+        broker.fails[refused] = [BrokerError(f"OOM: {refused}")]
+    keeper = a_keeper(broker, SIGNAL)
+    with pytest.raises(BrokerError, match="OOM: promote"):
+        keeper.turn()
+    assert [name for name, _ in broker.calls] == ["promote", "heartbeat", "trim", "reap"]
+
+
 def test_a_timer_that_fails_does_not_end_the_clockwork(
     broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,9 +67,15 @@ class AsyncSlots:
         self.chunks[id(chunk)] = chunk
         self._running_loop().call_soon_threadsafe(self._queue.put_nowait, chunk)
 
-    def finish_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine on the loop, wait in this thread, and return its result."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._running_loop()).result()
+    def finish_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run a coroutine on the loop, and wait in this thread for its end.
+
+        Raises: what it raises.
+        """
+        guarded = _guarded(coroutine)
+        error = asyncio.run_coroutine_threadsafe(guarded, self._running_loop()).result()
+        if error is not None:
+            raise error
 
     def close(self) -> None:
         """Cancel what waits and end the loop."""
@@ -99,7 +105,11 @@ class AsyncSlots:
             self.slots.append(slot)
             self._kept.add(loop.create_task(self._serve(slot)))
         try:
-            loop.run_forever()
+            while self._loop is loop:
+                try:
+                    loop.run_forever()
+                except BaseException:  # noqa: PERF203 - SystemExit of a task that a handler began
+                    logger.exception("a task of a handler has raised; the event loop goes on")
         finally:
             left = asyncio.all_tasks(loop)
             for attempt in left:
@@ -111,7 +121,13 @@ class AsyncSlots:
 
     async def _serve(self, slot: Slot) -> None:
         while True:
-            await self._work_off(slot, await self._queue.get())
+            try:
+                chunk = await self._queue.get()
+            except asyncio.CancelledError:
+                if self._loop is None:  # it is closed
+                    raise
+                continue  # a handler has cancelled all tasks that it found
+            await self._work_off(slot, chunk)
 
     async def _work_off(self, slot: Slot, chunk: Chunk) -> None:
         slot.chunk = chunk
@@ -132,7 +148,9 @@ class AsyncSlots:
                     finished.append(run)
                 else:
                     await self._run(slot, run)
-            except Exception:  # a fault of ours must not cost a slot
+            except BaseException:  # a fault of ours, or a handler that cancels every task it finds
+                if self._loop is None:
+                    raise
                 logger.exception("a run of %s failed in the worker itself", run.signal)
                 run.lost = True
                 finished.append(run)
@@ -198,8 +216,6 @@ async def _guarded(coroutine: Coroutine[Any, Any, Any]) -> BaseException | None:
     """Return what a handler raises: SystemExit in a task would end the loop."""
     try:
         await coroutine
-    except GeneratorExit:
-        raise
     except BaseException as error:  # noqa: BLE001 - as above
         return error
     return None

@@ -203,13 +203,14 @@ class Consumer:
             signals = signals[:cut]
         block_s = 0.0
         if idle:
-            limit_s = self._config.block_s
+            limit_s = min(self._config.block_s, self._config.lease_s / 6)
             if len(signals) < len(self._signals):
                 limit_s = min(limit_s, PARTIAL_BLOCK_S)
             block_s = max(0.001, min(limit_s, self._claim_at - monotonic()))
         self._read(signals, max(1, room // len(signals)), block_s=block_s)
 
     def _read(self, signals: Sequence[str], count: int, *, block_s: float) -> None:
+        asked_at = monotonic()
         deliveries = self._reading.read(
             signals, self._config.group, self._consumer, count=count, block_s=block_s
         )
@@ -220,15 +221,18 @@ class Consumer:
         for delivery in deliveries:
             by_signal.setdefault(delivery.signal, []).append(delivery)
         for signal, some in by_signal.items():
-            self._take(signal, some)
+            self._take(signal, some, asked_at)
             if len(some) >= count:
                 self._hot.append(signal)
 
-    def _take(self, signal: str, deliveries: Sequence[Delivery]) -> None:
-        """Take entries in hand and have them run."""
-        now = monotonic()
+    def _take(self, signal: str, deliveries: Sequence[Delivery], asked_at: float) -> None:
+        """Take entries in hand and have them run.
+
+        Their leases begin when the server hands them out, which is at some time after the question;
+        the answer may have been long on its way.
+        """
         begin = self._processor.begin
-        runs = [begin(delivery, now) for delivery in deliveries]
+        runs = [begin(delivery, asked_at) for delivery in deliveries]
         self._hand.add(signal, runs)
         if self._stopped.is_set():
             self._give_back(runs)
@@ -258,6 +262,7 @@ class Consumer:
             if not signals:
                 return
             count = min(rooms[signal] for signal in signals)
+            asked_at = monotonic()
             deliveries = self._broker.claim(
                 signals,
                 self._config.group,
@@ -267,9 +272,12 @@ class Consumer:
             )
             self._polled()
             innocent: dict[str, list[Delivery]] = {}
+            own = self._own(deliveries, asked_at)
             for delivery in deliveries:
+                if delivery[:3] in own:
+                    continue
                 if delivery.deliveries >= SUSPECT_DELIVERIES:
-                    if not self._meet_suspect(delivery):
+                    if not self._meet_suspect(delivery, asked_at):
                         # Claimed at once it would come back here, and keep this worker from
                         # reading for another lease; others have their chance first.
                         self._unclaimed.clear()
@@ -278,18 +286,38 @@ class Consumer:
                 else:
                     innocent.setdefault(delivery.signal, []).append(delivery)
             for signal, some in innocent.items():
-                self._take(signal, some)
+                self._take(signal, some, asked_at)
             if deliveries:
-                logger.info("took over %d entries that were left behind", len(deliveries))
+                logger.info(
+                    "took over %d entries that were left behind", len(deliveries) - len(own)
+                )
             else:
                 self._unclaimed.difference_update(signals)
 
-    def _meet_suspect(self, delivery: Delivery) -> bool:
+    def _own(self, deliveries: Sequence[Delivery], now: float) -> set[tuple[str, str, str]]:
+        """Return which of these this worker has in hand: their leases ended before a renewal.
+
+        They run on; that they were claimed has renewed them.
+        """
+        if not deliveries:
+            return set()
+        claimed = {delivery[:3] for delivery in deliveries}
+        own = set()
+        for run in self._hand.snapshot():
+            if run.delivery is not None and run.delivery[:3] in claimed and not run.lost:
+                run.taken_at = now
+                own.add(run.delivery[:3])
+        return own
+
+    def _meet_suspect(self, delivery: Delivery, asked_at: float) -> bool:
         """Run an entry by itself, or make a dead letter of it when it has killed too often.
+
+        By itself: what was handled before it is settled, and what comes after it begins when it
+        is settled, or whoever kills the process would have it handed out once more.
 
         Returns False when it was given back: what runs here takes too long, or the worker stops.
         """
-        run = self._processor.begin(delivery, monotonic())
+        run = self._processor.begin(delivery, asked_at)
         self._hand.add(delivery.signal, [run])
         deaths = delivery.deliveries - 1
         if deaths >= self._config.max_crashes:
@@ -299,11 +327,11 @@ class Consumer:
         self.alone.set()
         try:
             patience_at = monotonic() + self._config.lease_s
-            while self._hand.unfinished > 1 and monotonic() < patience_at:
+            while self._hand.count > 1 and monotonic() < patience_at:
                 if self._stopped.is_set():
                     break
                 self._wait(patience_at)
-            if self._hand.unfinished > 1 or self._stopped.is_set():
+            if self._hand.count > 1 or self._stopped.is_set():
                 self._give_back([run])
                 return False
             logger.warning(
@@ -313,6 +341,9 @@ class Consumer:
             self._executor.submit(delivery.signal, [run])
             while self._hand.unfinished and not self._stopped.is_set():
                 self._wait(monotonic() + POLL_S)
+            patience_at = monotonic() + self._config.lease_s
+            while self._hand.count and monotonic() < patience_at and not self._stopped.is_set():
+                self._wait(patience_at)
             return True
         finally:
             self.alone.clear()

@@ -17,7 +17,7 @@ from time import monotonic
 from typing import Final
 
 from lback_relay.broker.base import Broker
-from lback_relay.errors import BrokerError
+from lback_relay.errors import BrokerError, BrokerUnavailable
 from lback_signal_worker.config import WorkerConfig
 from lback_signal_worker.link import Backoff, Link
 
@@ -106,28 +106,30 @@ class Keeper:
             self._woken.clear()
 
     def turn(self) -> None:
-        """Do what is due.
+        """Do what is due. What is refused does not hold up the rest.
+
+        At its maxmemory the broker refuses retries and heartbeats, and trimming is what helps.
 
         Raises:
-            BrokerError: it is due still.
+            BrokerError: one of those that were refused; it is due still.
         """
-        if self._signals and monotonic() >= self._promote_at:
-            self._doing = "moving due retries"
-            self._promote()
-        if monotonic() >= self._heartbeat_at:
-            self._doing = "saying that the worker lives"
-            self._broker.heartbeat(self._worker_id, self._figures(), ttl_s=HEARTBEAT_TTL_S)
-            self._heartbeat_at = monotonic() + HEARTBEAT_EVERY_S
-        if self._signals and monotonic() >= self._trim_at:
-            self._doing = "trimming"
-            self._trim_at = monotonic() + self._about(self._trim_every_s)
-            self._broker.trim(self._signals, self._group, group_ttl_s=self._config.group_ttl_s)
-        if self._signals and monotonic() >= self._reap_at:
-            self._doing = "looking for consumers that are gone"
-            self._reap_at = monotonic() + self._about(self._config.reap_after_s / 2)
-            reaped = self._broker.reap(self._signals, self._group, idle_s=self._config.reap_after_s)
-            if reaped:
-                logger.info("removed %d consumers of workers that are gone", reaped)
+        refused: tuple[str, BrokerError] | None = None
+        for doing, timer in (
+            ("moving due retries", self._promote),
+            ("saying that the worker lives", self._beat),
+            ("trimming", self._trim),
+            ("looking for consumers that are gone", self._reap),
+        ):
+            self._doing = doing
+            try:
+                timer()
+            except BrokerUnavailable:
+                raise
+            except BrokerError as error:
+                refused = refused or (doing, error)
+        if refused is not None:
+            self._doing = refused[0]
+            raise refused[1]
 
     def stop(self) -> None:
         """End :meth:`run`."""
@@ -135,6 +137,8 @@ class Keeper:
         self._woken.set()
 
     def _promote(self) -> None:
+        if not self._signals or monotonic() < self._promote_at:
+            return
         with self._lock:  # what is noted from here on comes on top
             self._promote_at = float("inf")
         next_s: float | None = 0.0
@@ -146,6 +150,26 @@ class Keeper:
             with self._lock:
                 self._promote_at = min(self._promote_at, monotonic() + wait_s)
         self._link.worked()
+
+    def _beat(self) -> None:
+        if monotonic() < self._heartbeat_at:
+            return
+        self._broker.heartbeat(self._worker_id, self._figures(), ttl_s=HEARTBEAT_TTL_S)
+        self._heartbeat_at = monotonic() + HEARTBEAT_EVERY_S
+
+    def _trim(self) -> None:
+        if not self._signals or monotonic() < self._trim_at:
+            return
+        self._trim_at = monotonic() + self._about(self._trim_every_s)
+        self._broker.trim(self._signals, self._group, group_ttl_s=self._config.group_ttl_s)
+
+    def _reap(self) -> None:
+        if not self._signals or monotonic() < self._reap_at:
+            return
+        self._reap_at = monotonic() + self._about(self._config.reap_after_s / 2)
+        reaped = self._broker.reap(self._signals, self._group, idle_s=self._config.reap_after_s)
+        if reaped:
+            logger.info("removed %d consumers of workers that are gone", reaped)
 
     def _about(self, seconds: float) -> float:
         """Return roughly so long, so that workers spread."""

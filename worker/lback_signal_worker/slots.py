@@ -140,11 +140,9 @@ class PlainSlots:
         with self._lock:
             self._abandoned += 1
             replaced = self._abandoned <= ABANDONED_PER_SLOT * self._count
-            if not replaced:
+        if not (replaced and self._replaced()):
+            with self._lock:
                 self._missing += 1
-        if replaced:
-            self._start_slot()
-        else:
             logger.error(
                 "%d handlers have exceeded their timeouts and still run; %d of %d slots are "
                 "missing until they end. Give what they wait for a timeout of its own.",
@@ -153,6 +151,17 @@ class PlainSlots:
 
     def _start_slot(self) -> None:
         threading.Thread(target=self._serve, name="relay-slot", daemon=True).start()
+
+    def _replaced(self) -> bool:
+        """Start a thread in the place of one that hangs. Returns whether that was possible."""
+        try:
+            self._start_slot()
+        except RuntimeError as error:  # the system's limit of threads
+            logger.error(  # noqa: TRY400 - where it was raised tells nothing
+                "no thread can be started in the place of one that hangs: %s", error
+            )
+            return False
+        return True
 
     def _serve(self) -> None:
         slot = Slot(threading.get_ident())
@@ -172,8 +181,9 @@ class PlainSlots:
             needed = self._missing > 0
             if needed:
                 self._missing -= 1
-        if needed:
-            self._start_slot()
+        if needed and not self._replaced():
+            with self._lock:
+                self._missing += 1
 
     def _work_off(self, slot: Slot, chunk: Chunk) -> bool:
         """Run a chunk. Returns False when this thread was abandoned meanwhile."""
@@ -227,13 +237,14 @@ class PlainSlots:
             if timeout_s is None:
                 error = self._call(run, handler)
             else:
+                if run.position:
+                    slot.began_at = monotonic()  # its time, not that of those before it
                 slot.token = token = deque([(run, handler, slot.began_at + timeout_s)])
                 error = self._call(run, handler)
                 try:
                     token.pop()
                 except IndexError:
                     return False
-                slot.began_at = monotonic()  # where the next handler's time begins
             if error is not None:
                 processor.failed(run, handler, error)
             run.position += 1

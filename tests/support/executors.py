@@ -1,0 +1,88 @@
+"""An executor of one slot of each kind, for tests of what runs in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from support.runs import a_delivery
+from support.waiting import wait_until
+
+from lback_relay.codec import decode
+from lback_relay.envelope import Envelope
+from lback_relay.remote import RemoteDispatcher
+from lback_signal_worker.executor import Executor
+from lback_signal_worker.in_hand import InHand
+from lback_signal_worker.prefetch import Prefetch
+from lback_signal_worker.processor import Processor, Run
+from lback_signal_worker.slots import Slot
+
+SIGNAL = "user_registered"
+
+
+class Running:
+    """An executor of one slot of each kind."""
+
+    def __init__(self) -> None:
+        self.reported: list[Run] = []
+        self.held = True
+        self.decode: Callable[[bytes], Envelope] = decode
+        self._executor: Executor | None = None
+        self._processor: Processor | None = None
+
+    def start(self, *handlers: Callable[..., Any], **options: Any) -> Executor:
+        """Start with these handlers."""
+        dispatcher = RemoteDispatcher()
+        for number, handler in enumerate(handlers):
+            dispatcher.connect(SIGNAL, handler, name=f"{number}", **options)
+        return self.serve(dispatcher)
+
+    def serve(self, dispatcher: RemoteDispatcher) -> Executor:
+        """Start with the handlers of a dispatcher."""
+        connected = dispatcher.handlers(SIGNAL)
+        self._processor = Processor(
+            group="g",
+            handlers={SIGNAL: connected},
+            decode=self._decode,
+            random=lambda: 0.5,
+        )
+        prefetch = Prefetch(slots=1)
+        self._executor = Executor(
+            self._processor,
+            prefetch=prefetch,
+            hand=InHand(prefetch, {SIGNAL: connected[0].is_async}),
+            holds=lambda run, now: self.held and not run.lost,
+            report=self.reported.extend,
+        )
+        self._executor.start()
+        return self._executor
+
+    @property
+    def slot(self) -> Slot:
+        """The slot for plain handlers."""
+        assert self._executor is not None
+        return self._executor._plain.slots[0]
+
+    def _decode(self, encoded: bytes, _signal: str, _mode: str) -> Envelope:
+        return self.decode(encoded)
+
+    def submit(self, *numbers: int) -> list[Run]:
+        """Submit runs with these numbers as their payload."""
+        assert self._processor is not None
+        assert self._executor is not None
+        runs = [
+            self._processor.begin(a_delivery(payload={"number": number}), monotonic())
+            for number in numbers
+        ]
+        self._executor.submit(SIGNAL, runs)
+        return runs
+
+    def wait_for(self, count: int) -> None:
+        """Wait until so many are reported."""
+        wait_until(lambda: len(self.reported) == count, what=f"{count} runs")
+
+    def close(self) -> None:
+        """End it."""
+        if self._executor is not None:
+            self._executor.close()
