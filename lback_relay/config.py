@@ -1,8 +1,8 @@
 """What a user may set: :class:`RelayConfig`, and one :class:`SignalConfig` per relayed signal.
 
-Config comes from Lback's settings (``RELAY_*``), a TOML file, a dict, or keyword arguments; the
-environment (``LBACK_RELAY_*``) wins over each. All problems are found before anything is refused,
-and one :class:`~lback_relay.errors.ConfigError` names them all, each with its key and the remedy.
+Config comes from Lback's settings (``RELAY_*``), a TOML file or a dict; the environment
+(``LBACK_RELAY_*``) wins over each, but the constructor does not read it. All problems are found;
+one :class:`~lback_relay.errors.ConfigError` names them all, each with its key and the remedy.
 What may be a mistake but need not be is a warning (:attr:`RelayConfig.warnings`).
 
 Nothing is opened here. Durations are seconds (``_s``); ``docs/configuration.md`` describes every

@@ -161,7 +161,8 @@ def retry(ctx: click.Context, /, *, vouch: bool, **given: Any) -> None:
     them too old; those that are not verified stay, unless --vouch is given.
 
     Exits with 0, with 1 when a letter was refused or an id not found, 2 when something is wrong
-    with options or config, 4 when the broker does not answer or refuses.
+    with options or config, 4 when the broker does not answer or refuses, 130 when stopped by
+    Ctrl-C.
 
     \b
     Examples:
@@ -187,7 +188,7 @@ def drop(ctx: click.Context, /, **given: Any) -> None:
     Which letters, is told by their ids, by options that all must fit, or by --all.
 
     Exits with 0, with 1 when an id was not found, 2 when something is wrong with options or config,
-    4 when the broker does not answer or refuses.
+    4 when the broker does not answer or refuses, 130 when stopped by Ctrl-C.
 
     \b
     Examples:

@@ -83,8 +83,8 @@ def drain(
     """Send what is in the spool to the broker, in order, each envelope once.
 
     Exits with 0 when all was sent, 2 when the config or the spool can't be used, 4 when the broker
-    does not answer or refuses a signal. Ctrl-C stops after the current batch; what was not sent
-    stays.
+    does not answer or refuses a signal, 130 when stopped by Ctrl-C: after the current batch, and
+    what was not sent stays.
 
     \b
     Examples:

@@ -81,8 +81,8 @@ def need(constants: Constants, average_per_s: float) -> Need:
     gib = 1 << 30
     return Need(
         peak_per_s=peak,
-        server_cores=peak * (constants.publish_us + constants.handle_us) / 1e6,
-        sending_cores=peak * constants.send_us / 1e6,
+        server_cores=peak * (constants.publish_us + constants.handle_us) / 1e6 / HEADROOM,
+        sending_cores=peak * constants.send_us / 1e6 / HEADROOM,
         workers=math.ceil(peak * constants.worker_us / 1e6 / HEADROOM),
         slots=tuple(math.ceil(peak * took_s / HEADROOM) for took_s in HANDLERS_S),
         file_gib_per_day=average_per_s * 86_400 * constants.file_bytes / gib,

@@ -14,7 +14,8 @@ from support.brokers import binary_of, raw_client, running_server
 from support.waiting import wait_until
 from support.workers import GROUP, SIGNAL, publish, settled, worker_starter
 
-from lback_relay.broker import connect
+from lback_relay.broker import Broker, connect
+from lback_relay.broker.base import DeadLetterRecord
 from lback_relay.errors import BrokerError, RetryLater
 from lback_relay.remote import RemoteDispatcher
 
@@ -43,7 +44,7 @@ def urls() -> Iterator[dict[str, str]]:
 
 
 def test_the_whole_flow_runs_under_the_documented_users(urls: dict[str, str]) -> None:
-    """Sent, handled, retried, dead-lettered, found and dropped, heard as a broadcast."""
+    """Sent, handled, dead-lettered, found, retried by hand and dropped, heard as a broadcast."""
     dispatcher = RemoteDispatcher()
     handled: list[Any] = []
 
@@ -64,13 +65,43 @@ def test_the_whole_flow_runs_under_the_documented_users(urls: dict[str, str]) ->
                 lambda: len(handled) >= 21 and settled(workers), timeout_s=60, what="handled"
             )
             assert sorted(handled) == list(range(21))
+            wait_until(lambda: len(dead_letters(workers)) == 1, timeout_s=60, what="dead")
+            assert retried(workers) == 1
             wait_until(
-                lambda: workers.backlog(SIGNAL, GROUP)["dead"] == 1, timeout_s=60, what="dead"
+                lambda: settled(workers) and len(dead_letters(workers)) == 1,
+                timeout_s=60,
+                what="dead again",
             )
-        assert workers.dead_letter_streams()
+            # What a worker calls, too, where it would only log that it is refused.
+            workers.trim([SIGNAL], GROUP, group_ttl_s=600.0)
+            workers.reap([SIGNAL], GROUP, idle_s=3600.0)
+        assert workers.leave([SIGNAL], GROUP, "a-consumer-that-is-gone")
+        assert dropped(workers) == 1
+        assert not workers.dead_letter_streams()
     finally:
         publisher.close()
         workers.close()
+
+
+def dead_letters(workers: Broker) -> list[DeadLetterRecord]:
+    """Find the dead letters, by the calls that ``lback-relay dead`` makes."""
+    found = []
+    for signal, group, count, _ in workers.dead_letter_streams():
+        page = workers.dead_letters(signal, group, count=count + 1, until=str(workers.now_ms()))
+        found += workers.find_dead_letters(signal, group, [letter.entry_id for letter in page])
+    return found
+
+
+def retried(workers: Broker) -> int:
+    """Retry all dead letters; return how many."""
+    assert workers.workers()
+    return workers.retry_dead_letters(SIGNAL, GROUP, dead_letters(workers))
+
+
+def dropped(workers: Broker) -> int:
+    """Drop all dead letters; return how many."""
+    ids = [letter.entry_id for letter in dead_letters(workers)]
+    return workers.drop_dead_letters(SIGNAL, GROUP, ids)
 
 
 FORBIDDEN = {

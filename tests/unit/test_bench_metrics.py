@@ -72,14 +72,14 @@ def test_a_target_is_met_at_its_limit(*, at_least: bool, value: float, met: bool
 
 
 def test_needs_grow_with_the_peak_and_keep_headroom() -> None:
-    """Cores of the server and workers follow from what one envelope costs."""
+    """Cores of the server, of senders and of workers follow from what one envelope costs."""
     constants = Constants(
         send_us=20, publish_us=3, handle_us=7, worker_us=100, memory_bytes=1024, file_bytes=1024
     )
     found = need(constants, 1000.0)
     assert found.peak_per_s == 1000 * PEAK
-    assert found.server_cores == pytest.approx(1000 * PEAK * 10e-6)
-    assert found.sending_cores == pytest.approx(1000 * PEAK * 20e-6)
+    assert found.server_cores == pytest.approx(1000 * PEAK * 10e-6 / HEADROOM)
+    assert found.sending_cores == pytest.approx(1000 * PEAK * 20e-6 / HEADROOM)
     assert found.workers == 1
     assert found.slots[0] == pytest.approx(1000 * PEAK * 0.001 / HEADROOM, abs=1)
     assert found.file_gib_per_day == pytest.approx(1000 * 86_400 / 2**20)
