@@ -34,6 +34,7 @@ from tenacity import wait_exponential, wait_random
 from tenacity.wait import wait_base
 
 from lback_relay.circuit import pause_s
+from lback_relay.errors import RelayError
 from lback_relay.outbox_sweep import BATCH, Published, Sweep, described
 from lback_relay.throttle import ThrottledLog
 
@@ -44,6 +45,7 @@ SWEEP_EVERY_S: Final = 5.0
 """Between two looks for what others have left."""
 MAX_QUEUED: Final = 10_000
 """Rows in memory; beyond it they wait in the table."""
+_IF_MISSING: Final = "; if its table is missing, make it: lback-relay outbox --create-table"
 _PAUSE: Final[wait_base] = wait_exponential(multiplier=0.1, max=4) + wait_random(0, 1)
 
 
@@ -161,8 +163,9 @@ class OutboxLine:
             self._queue.clear()
             self._log.say(
                 logging.WARNING,
-                "The outbox can't be published now, and will be later: %s",
+                "The outbox can't be published now, and will be later: %s%s",
                 described(error),
+                "" if isinstance(error, RelayError) else _IF_MISSING,
             )
             return False
         else:

@@ -326,6 +326,17 @@ def test_what_the_outbox_can_not_work_with_is_refused(
     assert "an AsyncSession can't write to the outbox" in caplog.text
 
 
+def test_a_table_that_is_missing_is_said_with_the_remedy(
+    relay: Relay, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing gets better by itself."""
+    outbox_table.metadata().drop_all(engine)
+    assert relay.outbox is not None
+    relay.outbox.watch(engine)
+    wait_until(lambda: "no such table" in caplog.text, what="the line")
+    assert "if its table is missing, make it: lback-relay outbox --create-table" in caplog.text
+
+
 def test_other_databases_are_refused() -> None:
     """With the remedy."""
     connection: Any = SimpleNamespace(dialect=mysql.dialect())

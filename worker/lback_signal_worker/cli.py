@@ -131,7 +131,7 @@ def _variable(option: str) -> dict[str, Any]:
     default=_DEFAULTS.group_ttl_s,
     show_default=True,
     metavar="S",
-    help="A group whose workers are away for so long loses what is sent meanwhile.",
+    help="A group whose workers are away for so long loses what it has not settled.",
     **_variable("GROUP_TTL_S"),
 )
 @click.option(
