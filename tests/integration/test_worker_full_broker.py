@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis
 from support.brokers import raw_client, running_server
 from support.waiting import wait_until
 from support.workers import GROUP, SIGNAL, publish, worker_starter
 
-from lback_relay.broker import connect
+from lback_relay.broker import Broker, connect
 from lback_relay.broker.keys import Keys
 from lback_relay.errors import BrokerError
 from lback_relay.remote import RemoteDispatcher
@@ -28,6 +30,20 @@ def url() -> Iterator[str]:
             client.config_set("maxmemory-policy", "noeviction")
             client.config_set("maxmemory", client.info("memory")["used_memory"] + 5_000_000)
         yield server.url
+
+
+def fill(broker: Broker, client: Any) -> None:
+    """Publish until the broker refuses, and fill it to the brim."""
+    with contextlib.suppress(BrokerError):
+        for batch in range(200):
+            publish(
+                broker, [{"number": n, "batch": batch, "text": "x" * 300} for n in range(BATCH)]
+            )
+    with contextlib.suppress(redis.exceptions.OutOfMemoryError):
+        for number in range(100_000):
+            client.set(f"filling:{number}", "x")
+    with pytest.raises(BrokerError):
+        publish(broker, [{"number": 0, "batch": 0}])
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["all handled", "some to be retried"])
@@ -48,10 +64,7 @@ def test_a_worker_makes_room_in_a_full_broker(
     client: Any = raw_client(url)
     try:
         broker.ensure_groups([SIGNAL], GROUP)
-        with pytest.raises(BrokerError):
-            for batch in range(200):
-                payloads = [{"number": n, "batch": batch, "text": "x" * 300} for n in range(BATCH)]
-                publish(broker, payloads)
+        fill(broker, client)
         stream = Keys("lback").events(SIGNAL)
         before = client.xlen(stream)
         with worker_starter(url, "lback") as start:
