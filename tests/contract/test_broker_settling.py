@@ -269,6 +269,18 @@ def test_what_was_given_back_is_claimed_at_once(tested: TestedBroker) -> None:
     assert {d.deliveries for d in again} == {1}
 
 
+def test_a_renewal_does_not_take_back_what_was_given_back(tested: TestedBroker) -> None:
+    """It may have been under way meanwhile: it tells what is lost, and begins no lease of it."""
+    taken = _take(tested, b"1", b"2")
+    tested.broker.give_back(taken[:1], GROUP, "a")
+    assert tested.broker.renew(taken, GROUP, "a") == taken[:1]
+    again = claim(tested.broker, "b", min_idle_s=10 * 365 * 86400.0)
+    assert bodies(again) == [b"1"]
+    assert again[0].deliveries == 1
+    assert tested.broker.renew(again, GROUP, "b") == []
+    assert claim(tested.broker, "c", min_idle_s=60.0) == []
+
+
 def test_what_another_has_is_not_given_back(tested: TestedBroker) -> None:
     """It runs there."""
     taken = _take(tested, b"1")

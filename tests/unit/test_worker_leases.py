@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from time import monotonic
 
 import pytest
 from support.waiting import wait_until
 from support.worker_parts import SIGNAL, FakeBroker, a_hand, a_run, as_broker, half, some_handlers
 
+from lback_relay.broker.base import Delivery
 from lback_relay.errors import BrokerUnavailable
 from lback_signal_worker.config import WorkerConfig
 from lback_signal_worker.in_hand import InHand
@@ -59,6 +61,26 @@ def test_what_another_worker_has_is_marked_as_lost(
     assert not leases.holds(gone, now)
     assert leases.holds(kept, now)
     assert "belong to another worker now" in caplog.text
+
+
+def test_what_was_given_back_during_a_renewal_is_not_said_to_be_taken(
+    broker: FakeBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The broker says that it is lost; it is in hand no more, and no lease was over."""
+    hand = a_hand()
+    now = monotonic()
+    run = a_run(taken_at=now - 1, handlers=some_handlers())
+    hand.add(SIGNAL, [run])
+
+    def renew(deliveries: Sequence[Delivery], *_: str) -> list[Delivery]:
+        hand.finish([run])
+        hand.release([run])
+        return list(deliveries)
+
+    monkeypatch.setattr(broker, "renew", renew)
+    some_leases(broker, hand).renew(now)
+    assert run.lost
+    assert "belong to another worker" not in caplog.text
 
 
 def test_after_a_lease_without_renewal_nothing_is_begun(broker: FakeBroker) -> None:

@@ -3,7 +3,8 @@
 Each tick, a third of a lease apart, renews every entry that is at least that old; younger ones
 have two thirds left at the next tick. What the broker says is another consumer's now is *lost*: it
 is not started any more, and if it runs already, its end changes nothing, because settling asks for
-the owner too. When this process was stopped or cut off for a lease, entries count as lost from
+the owner too. The same is said of what this worker has given back meanwhile, which is in hand no
+more, and no loss. When this process was stopped or cut off for a lease, entries count as lost from
 then on (:meth:`Leases.holds`), before the next renewal has told which of them are. Durations are
 seconds on the monotonic clock.
 """
@@ -92,11 +93,12 @@ class Leases:
             for run in runs.values():
                 run.taken_at = now
             taken = 0
+            in_hand = set(self._hand.snapshot()) if lost else set()
             for delivery in lost:
                 run = runs[delivery.signal, delivery.source, delivery.entry_id]
                 run.lost = True
                 # A finished one may just have been settled; the settler says it if it was not.
-                taken += not run.finished
+                taken += not run.finished and run in in_hand
             if taken:
                 logger.warning(
                     "%d entries belong to another worker now: the lease of %g s was over before "

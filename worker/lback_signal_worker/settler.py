@@ -5,6 +5,9 @@ run: reported → no longer in the way of new ones → settled and forgotten. Wh
 
 - The broker is away: the batch is kept, its leases are renewed, and it is sent again until the
   broker has it. Settling twice does nothing.
+- The line is slow: retries and dead letters carry envelopes, and a call that takes longer than its
+  timeout has failed. They go out in parts, and each part is forgotten once it is settled. After a
+  failure the parts are smaller, apart from mere acknowledgements, and what has failed goes last.
 - The broker refuses a retry or a dead letter (at maxmemory): the rest is settled, the refused ones
   are kept and tried again. They stay pending all the while.
 - A settlement can't be written at all (a fault of ours): it is dropped, so that the entry stays
@@ -33,6 +36,9 @@ from lback_signal_worker.processor import Run
 logger = logging.getLogger(__name__)
 
 MAX_BATCH: Final = 1000
+PART_BYTES: Final = 256 * 1024
+"""About so much of retries and dead letters goes out by one call, which has a timeout."""
+LEAST_PART_BYTES: Final = 16 * 1024
 
 
 class Settler:
@@ -72,6 +78,7 @@ class Settler:
         self._link = link
         self._retry_in = retry_in
         self._backoff = Backoff(random)
+        self._part_bytes = PART_BYTES
         self._reported: queue.SimpleQueue[list[Run] | None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._give_up_at = float("inf")
@@ -84,14 +91,10 @@ class Settler:
         wait_s: float | None = None
         while True:
             waiting += self._gather(wait_s)
-            try:
-                waiting = self._settle(waiting)
-            except BrokerUnavailable as error:
-                self._link.failed("settling", error)
-            wait_s = self._pause(waiting)
+            waiting, wait_s = self._settle(waiting)
             if self._closed.is_set() and self._reported.empty():
                 if waiting and monotonic() < self._give_up_at:
-                    wait_s = min(wait_s or 0.1, 0.1)
+                    wait_s = min(wait_s or 0.0, 0.1)
                 else:
                     return
 
@@ -100,13 +103,6 @@ class Settler:
         self._give_up_at = monotonic() + timeout_s
         self._closed.set()
         self._reported.put(None)
-
-    def _pause(self, waiting: list[Run]) -> float | None:
-        """Return how long to wait for more before what is waiting is tried again."""
-        if waiting:
-            return self._backoff.next_s()
-        self._backoff.reset()
-        return None
 
     def _gather(self, wait_s: float | None) -> list[Run]:
         """Take what was reported; its room is free from now on."""
@@ -137,14 +133,62 @@ class Settler:
             self._hand.release(gone)
         return kept
 
-    def _settle(self, runs: list[Run]) -> list[Run]:
-        """Settle a batch. Returns what the broker refuses for now.
+    def _settle(self, runs: list[Run]) -> tuple[list[Run], float | None]:
+        """Settle what goes out in one turn.
 
-        Raises:
-            BrokerUnavailable: whether it was settled is unknown.
+        Returns: what is left, and in how many seconds it is the next turn's; None when none is.
         """
         if not runs:
-            return []
+            return [], None
+        parts, left = self._cut(runs)
+        kept: list[Run] = []
+        while parts:
+            part = parts.pop(0)
+            try:
+                kept += self._settle_part(part)
+            except BrokerUnavailable as error:
+                self._link.failed("settling", error)
+                self._part_bytes = max(LEAST_PART_BYTES, self._part_bytes // 2)
+                kept += (run for unsent in (part, *parts) for run in unsent)
+                break
+            except Exception as error:  # noqa: BLE001 - one outcome must not hold up the others
+                if len(part) > 1:
+                    parts[:0] = ([run] for run in part)
+                else:
+                    self._drop(part, error)
+        if kept:  # behind the others, for it may be what can't get through
+            return left + kept, self._backoff.next_s()
+        self._backoff.reset()
+        if left:
+            return left, 0.0
+        self._part_bytes = PART_BYTES
+        return [], None
+
+    def _cut(self, runs: list[Run]) -> tuple[list[list[Run]], list[Run]]:
+        """Return the parts that go out now, a call each, and what does not."""
+        large = [run for run in runs if run.retries or run.dead_letters]
+        if not large:
+            return [runs], []
+        fitting, size = 0, 0
+        for run in large:
+            size += _bytes_of(run)
+            if fitting and size > self._part_bytes:
+                break
+            fitting += 1
+        now, left = large[:fitting], large[fitting:]
+        small = [run for run in runs if not (run.retries or run.dead_letters)]
+        if not small:
+            return [now], left
+        if self._part_bytes < PART_BYTES:  # what can't get through must not hold up these
+            return [small, now], left
+        return [small + now], left
+
+    def _settle_part(self, runs: list[Run]) -> list[Run]:
+        """Settle some by one call. Returns what the broker refuses for now.
+
+        Raises:
+            BrokerUnavailable: whether they were settled is unknown.
+        """
         refused: list[Run] = []
         try:
             left_alone = self._broker.settle(
@@ -161,8 +205,6 @@ class Settler:
         except BrokerError as error:
             self._link.failed("settling", error)
             return runs
-        except Exception as error:  # noqa: BLE001 - one outcome must not hold up the others
-            return self._settle_each(runs, error)
         else:
             self._link.worked()
         self._settled(runs)
@@ -173,21 +215,27 @@ class Settler:
             )
         return refused
 
-    def _settle_each(self, runs: list[Run], error: Exception) -> list[Run]:
-        """Settle one by one, because one of them can't be written."""
-        if len(runs) > 1:
-            return [kept for run in runs for kept in self._settle([run])]
+    def _drop(self, runs: list[Run], error: Exception) -> None:
+        """Forget an outcome that can't be written."""
         logger.error(
             "an outcome of %s can't be written; its entry stays pending",
             runs[0].signal, exc_info=error,
         )  # fmt: skip
         self._hand.release(runs)
-        return []
 
     def _settled(self, runs: list[Run]) -> None:
         self._hand.release(runs)
         self.handled += len(runs)
-        self.failed += sum(1 for run in runs if run.retries or run.dead_letters)
-        delays = [retry.delay_s for run in runs if run.retries for retry in run.retries]
+        failed = [run for run in runs if run.retries or run.dead_letters]
+        self.failed += len(failed)
+        delays = [retry.delay_s for run in failed for retry in run.retries or ()]
         if delays:
             self._retry_in(min(delays))
+
+
+def _bytes_of(run: Run) -> int:
+    """Return about how much settling an entry sends: its envelope for each retry and letter."""
+    letters = run.dead_letters or ()
+    copies = len(run.retries or ()) + len(letters)
+    texts = sum(len(letter.error) + len(letter.traceback) for letter in letters)
+    return copies * len(run.encoded or b"") + texts
