@@ -19,11 +19,14 @@ from lback_signal_worker.supervised import AWAY, POLLED, RECYCLING, UP, Supervis
 from lback_signal_worker.supervisor import Supervisor
 from lback_signal_worker.worker import Worker
 
+CONFIG = WorkerConfig(hung_s=30, lease_s=60)
+
 
 def a_worker(**given: Any) -> Worker:
     """Return what the link asks of a worker."""
     handled = given.pop("handled", 0)
     figures = lambda: {"handled": str(handled)}  # noqa: E731 - shorter than a class
+    given.setdefault("taking_since", None)
     return cast(Worker, SimpleNamespace(figures=figures, **given))
 
 
@@ -47,20 +50,37 @@ def heard(end: socket.socket) -> bytes:
 def test_progress_is_told_once_for_each_poll(ends: tuple[Supervised, socket.socket]) -> None:
     """Silence, when there was none since: that is what a hung worker is known by."""
     link, end = ends
-    link.report(a_worker(polled_at=1.0, away=False))
+    link.report(a_worker(polled_at=1.0, away=False), CONFIG, 100.0)
     assert heard(end) == POLLED
-    link.report(a_worker(polled_at=1.0, away=False))
+    link.report(a_worker(polled_at=1.0, away=False), CONFIG, 100.0)
     assert heard(end) == b""
-    link.report(a_worker(polled_at=2.0, away=False))
+    link.report(a_worker(polled_at=2.0, away=False), CONFIG, 100.0)
     assert heard(end) == POLLED
 
 
 def test_a_worker_whose_broker_is_away_still_lives(ends: tuple[Supervised, socket.socket]) -> None:
     """Replacing it would mend nothing, and it does not count as having polled."""
     link, end = ends
-    link.report(a_worker(polled_at=1.0, away=True))
-    link.report(a_worker(polled_at=1.0, away=True))
+    link.report(a_worker(polled_at=1.0, away=True), CONFIG, 100.0)
+    link.report(a_worker(polled_at=1.0, away=True), CONFIG, 100.0)
     assert heard(end) == POLLED + AWAY
+
+
+@pytest.mark.parametrize(
+    ("taking_since", "lease_s", "said"),
+    [(71.0, 60, b"t"), (69.0, 60, b""), (41.0, 90, b"t"), (99.0, 20, b""), (None, 600, b"")],
+)
+def test_a_batch_on_its_way_is_progress_until_its_lease_would_be_over(
+    ends: tuple[Supervised, socket.socket], taking_since: float | None, lease_s: float, said: bytes
+) -> None:
+    """With the supervisor's patience of 30 s behind it; a reader that hangs elsewhere is silent."""
+    link, end = ends
+    worker = a_worker(polled_at=1.0, away=False, taking_since=taking_since)
+    config = WorkerConfig(hung_s=30, lease_s=lease_s)
+    link.report(worker, config, 100.0)
+    assert heard(end) == POLLED
+    link.report(worker, config, 100.0)
+    assert heard(end) == said
 
 
 def test_one_sigterm_does_not_cut_a_drain_short_that_began_by_itself(

@@ -126,6 +126,32 @@ class Reading:
         self.executor.close()
 
 
+@pytest.mark.parametrize("method", ["read", "claim"])
+def test_a_call_that_brings_entries_shows_since_when(
+    broker: FakeBroker, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """While it is under way, and not after it has failed either."""
+    reading = Reading(broker, SIGNAL)
+    under_way, release = threading.Event(), threading.Event()
+
+    def slow(*_: Any, **__: Any) -> list[Delivery]:
+        under_way.set()
+        assert release.wait(60)
+        reading.consumer.stop()
+        raise BrokerError("odd")
+
+    monkeypatch.setattr(broker, method, slow)
+    began = monotonic()
+    reading.thread.start()
+    assert under_way.wait(60)
+    since = reading.consumer.taking_since
+    release.set()
+    reading.end()
+    assert since is not None
+    assert since >= began
+    assert reading.consumer.taking_since is None
+
+
 def test_reading_goes_on_whatever_fails(broker: FakeBroker, caplog: Any) -> None:
     """The broker, and ourselves; and groups that a full broker refuses to make."""
     broker.fails["ensure_groups"] = [BrokerUnavailable("away"), BrokerError("full")]

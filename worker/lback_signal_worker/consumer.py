@@ -67,6 +67,8 @@ class Consumer:
 
     Attributes:
         alone: set while nothing else may begin here, because a suspect runs.
+        taking_since: when the call began, of those that bring entries, which is under way; None:
+            none is. A slow line may need long for one.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Consumer:
         random: Callable[[], float],
     ) -> None:
         self.alone = threading.Event()
+        self.taking_since: float | None = None
         self._reading = reading
         self._broker = broker
         self._config = config
@@ -210,10 +213,13 @@ class Consumer:
         self._read(signals, max(1, room // len(signals)), block_s=block_s)
 
     def _read(self, signals: Sequence[str], count: int, *, block_s: float) -> None:
-        asked_at = monotonic()
-        deliveries = self._reading.read(
-            signals, self._config.group, self._consumer, count=count, block_s=block_s
-        )
+        self.taking_since = asked_at = monotonic()
+        try:
+            deliveries = self._reading.read(
+                signals, self._config.group, self._consumer, count=count, block_s=block_s
+            )
+        finally:
+            self.taking_since = None
         self._polled()
         if not deliveries:
             return
@@ -262,14 +268,17 @@ class Consumer:
             if not signals:
                 return
             count = min(rooms[signal] for signal in signals)
-            asked_at = monotonic()
-            deliveries = self._broker.claim(
-                signals,
-                self._config.group,
-                self._consumer,
-                min_idle_s=self._config.lease_s,
-                count=count,
-            )
+            self.taking_since = asked_at = monotonic()
+            try:
+                deliveries = self._broker.claim(
+                    signals,
+                    self._config.group,
+                    self._consumer,
+                    min_idle_s=self._config.lease_s,
+                    count=count,
+                )
+            finally:
+                self.taking_since = None
             self._polled()
             innocent: dict[str, list[Delivery]] = {}
             own = self._own(deliveries, asked_at)

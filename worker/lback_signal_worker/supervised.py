@@ -19,6 +19,7 @@ from collections.abc import MutableMapping
 from dataclasses import replace
 from pathlib import Path
 from random import SystemRandom
+from time import monotonic
 from typing import Final
 
 from lback_signal_worker.config import WorkerConfig
@@ -33,6 +34,8 @@ POLLED: Final = b"p"
 """It has reached the broker."""
 AWAY: Final = b"a"
 """It lives, and the broker does not answer, or refuses: no reason to replace it."""
+TAKING: Final = b"t"
+"""Entries may be on their way to it over a slow line."""
 RECYCLING: Final = b"r"
 """It has begun to drain by itself."""
 DRAINED: Final = b"d"
@@ -86,7 +89,7 @@ class Supervised:
             if name is not None:
                 self.recycling = name == "SIGHUP"
                 return name
-            self.report(worker)
+            self.report(worker, config, monotonic())
             handled = int(worker.figures()["handled"])
             reason = recycle_reason(handled, limit, memory_mb(), config.max_memory_mb)
             if reason is not None:
@@ -105,14 +108,23 @@ class Supervised:
             self.recycling = False
         return stop.pending()
 
-    def report(self, worker: Worker) -> None:
-        """Say how it goes; nothing when there was no progress."""
+    def report(self, worker: Worker, config: WorkerConfig, now: float) -> None:
+        """Say how it goes; nothing when there was no progress.
+
+        A read that has begun counts as some until it is as old as a lease, for the entries that it
+        brings are others' then; one that hangs is known by that. It fails by its own timeout when
+        nothing comes. Who hangs elsewhere is silent at once.
+        """
         polled_at = worker.polled_at
         if polled_at != self._polled_at:
             self._polled_at = polled_at
             self.say(POLLED)
         elif worker.away:
             self.say(AWAY)
+        else:
+            since = worker.taking_since
+            if since is not None and now - since < config.lease_s - config.hung_s:
+                self.say(TAKING)
 
     def say(self, word: bytes) -> None:
         """Send one word, if the supervisor takes it now."""

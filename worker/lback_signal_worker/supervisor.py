@@ -7,7 +7,8 @@ others when it is up, so that a wrong config is said once. What goes wrong:
 - starting → ended: before any worker was ever up, exit codes 2, 3 and 4 end the supervisor with
   that code. Later they are deaths like others: the running ones go on.
 - starting for longer than ``START_S``, or up without progress for ``hung_s``: it is hung, gets
-  SIGTERM, and SIGKILL ``HUNG_DRAIN_S`` later. A broker that is away or refuses is no reason.
+  SIGTERM, and SIGKILL ``HUNG_DRAIN_S`` later. A broker that is away or refuses is no reason, and
+  neither is a line that is slow with a batch, for as long as its lease lasts.
 - up → ended: restarted at once; with growing waits when it dies young again and again.
 - draining by itself for longer than the drain may take: SIGKILL. Its entries are claimed by others.
 - The machine can't start a process: as if it had died young.

@@ -177,6 +177,11 @@ class Worker:
         return self._health.touched_at
 
     @property
+    def taking_since(self) -> float | None:
+        """When the call began that brings entries now; None: none is under way."""
+        return self._consumer.taking_since
+
+    @property
     def away(self) -> bool:
         """Whether the broker does not answer, or lets this worker take nothing."""
         taking = READING if self.signals else LISTENING
