@@ -40,6 +40,7 @@ from lback_relay.projection_walk import (
     ProjectFunction,
     Walk,
     is_secret_key,
+    plain_text,
     secrets_by_neighbours,
     type_name,
 )
@@ -77,10 +78,12 @@ class Projection:
         if secrets is not None:
             walk.members("", payload, secrets)
             return payload
-        by_neighbours = secrets_by_neighbours(kwargs)
+        # A keyword may be of a subclass of str, whose own code must not run.
+        named = {plain_text(name) or "": value for name, value in payload.items()}
+        by_neighbours = secrets_by_neighbours(named)
         return {
             name: walk.member("", name, value, is_secret_key(name, by_neighbours))
-            for name, value in kwargs.items()
+            for name, value in named.items()
         }
 
     def sender(self, sender: Any) -> Any:

@@ -128,10 +128,15 @@ class Walk:
             for name, value in values.items():
                 if type(value) is str:
                     values[name] = self._clean(value)
-        if not _AT_ONCE.issuperset(map(type, values.values())):
-            for name, value in values.items():
-                if type(value) not in _AT_ONCE:
-                    values[name] = self.member(path, name, value, False)
+        try:
+            if _AT_ONCE.issuperset(map(type, values.values())):
+                return
+            others = [name for name, value in values.items() if type(value) not in _AT_ONCE]
+        except Exception:  # noqa: BLE001 - a class may have a hash of its own, which raises
+            known = (str, Redacted)
+            others = [name for name, value in values.items() if type(value) not in known]
+        for name in others:
+            values[name] = self.member(path, name, values[name], False)
 
     def _secret(self, path: str, value: Any) -> Any:
         if self.is_revealed(path):
@@ -225,25 +230,39 @@ _BESIDE: Final[Mapping[str, tuple[frozenset[str], ...]]] = {
 _CODE_REFUSED: Final = {"code", "error"}  # oauth2_token_fetch_failed holds just these
 
 
-def secrets_by_neighbours(names: Mapping[Any, Any]) -> tuple[str, ...]:
-    """Return the names of a mapping that are secrets because of the names beside them."""
+def secrets_by_neighbours(names: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of a mapping that are secrets because of the names beside them.
+
+    Its keys must be exactly str: others would run code of their own when they are looked for.
+    """
     found = [name for name in ("code", "state", "value", "payload") if name in names]
     return tuple(name for name in found if _is_secret_beside(name, names)) if found else ()
 
 
-def _is_secret_beside(name: str, names: Mapping[Any, Any]) -> bool:
+def _is_secret_beside(name: str, names: Mapping[str, Any]) -> bool:
     if name in OAUTH_NAMES:
         return (
             is_oauth_exchange(names.keys())
-            or (type(names[name]) is str and looks_random(names[name]))
+            or looks_random(plain_text(names[name]))
             or names.keys() == _CODE_REFUSED
         )
     return any(neighbours <= names.keys() for neighbours in _BESIDE[name])
 
 
-def is_secret_key(key: object, by_neighbours: tuple[str, ...]) -> bool:
+def is_secret_key(key: str, by_neighbours: tuple[str, ...]) -> bool:
     """Return whether the value under a key of a mapping is a secret."""
-    return type(key) is str and (is_secret_name(key) or key in by_neighbours)
+    return is_secret_name(key) or key in by_neighbours
+
+
+def plain_text(value: object) -> str | None:
+    """Return the text that a str or bytes, or one of a subclass, holds; else None.
+
+    None of the subclass's own code runs. Bytes are read as Latin-1, as HTTP's header names are.
+    """
+    kind = type(value)
+    if issubclass(kind, str):
+        return value if kind is str else str.__str__(value)  # type: ignore[return-value, arg-type]
+    return bytes.decode(value, "latin-1") if issubclass(kind, bytes) else None  # type: ignore[arg-type]
 
 
 # The descriptors themselves: a class may have been given attributes of these names.
