@@ -261,7 +261,7 @@ def plain_text(value: object) -> str | None:
     """
     kind = type(value)
     if issubclass(kind, str):
-        return value if kind is str else str.__str__(value)  # type: ignore[return-value, arg-type]
+        return value if kind is str else str.__str__(value)  # type: ignore[return-value]
     return bytes.decode(value, "latin-1") if issubclass(kind, bytes) else None  # type: ignore[arg-type]
 
 
