@@ -35,6 +35,7 @@ from lback_relay import projection_objects as objects
 from lback_relay.enum_snapshot import EnumSnapshot
 from lback_relay.markers import Marker
 from lback_relay.projection_entity import entity_function
+from lback_relay.projection_named import named_tuple_function
 from lback_relay.projection_plain import EXACT, EXTENDED, as_it_is, secrets_of
 from lback_relay.projection_walk import (
     ProjectFunction,
@@ -136,7 +137,7 @@ def _find_function(kind: type) -> ProjectFunction:
     for extended, function in _FIRST:
         if issubclass(kind, extended):
             return function
-    found = entity_function(kind) or web_function(kind)
+    found = entity_function(kind) or web_function(kind) or named_tuple_function(kind)
     if found is not None:
         return found
     for extended, function in _THEN:

@@ -140,31 +140,31 @@ def _bytes(walk: Walk, value: Any, path: str) -> Any:
 @nested
 def _list(walk: Walk, value: list[Any], path: str) -> Any:
     some = list.__getitem__(value, slice(0, walk.values_left))
-    return _items(walk, some, list.__len__(value), path)
+    return project_items(walk, some, list.__len__(value), path)
 
 
 @nested
 def _tuple(walk: Walk, value: tuple[Any, ...], path: str) -> Any:
     some = tuple.__getitem__(value, slice(0, walk.values_left))
-    return tuple(_items(walk, some, tuple.__len__(value), path))
+    return tuple(project_items(walk, some, tuple.__len__(value), path))
 
 
 @nested
 def _iterable(walk: Walk, value: Collection[Any], path: str) -> Any:
-    return _items(walk, tuple(islice(value, walk.values_left)), len(value), path)
+    return project_items(walk, tuple(islice(value, walk.values_left)), len(value), path)
 
 
 @nested
 def _set(walk: Walk, value: set[Any], path: str) -> Any:
     some = tuple(islice(set.__iter__(value), walk.values_left))
-    items = _items(walk, some, set.__len__(value), path)
+    items = project_items(walk, some, set.__len__(value), path)
     return set(items) if all(map(_is_plain_item, items)) else items
 
 
 @nested
 def _frozenset(walk: Walk, value: frozenset[Any], path: str) -> Any:
     some = tuple(islice(frozenset.__iter__(value), walk.values_left))
-    items = _items(walk, some, frozenset.__len__(value), path)
+    items = project_items(walk, some, frozenset.__len__(value), path)
     return frozenset(items) if all(map(_is_plain_item, items)) else tuple(items)
 
 
@@ -172,11 +172,14 @@ def _is_plain_item(item: Any) -> bool:
     return type(item) in KEPT_KEYS or isinstance(item, tuple | frozenset | EnumSnapshot)
 
 
-def _items(walk: Walk, some: Collection[Any], count: int, path: str) -> list[Any]:
+def project_items(
+    walk: Walk, some: Collection[Any], count: int, path: str, first: int = 0
+) -> list[Any]:
+    """Project those of ``count`` items that are not too many; ``first`` is the first's index."""
     walk.values_left -= len(some)
-    projected = [walk.member(path, index, item, False) for index, item in enumerate(some)]
+    projected = [walk.member(path, index, item, False) for index, item in enumerate(some, first)]
     if count > len(some):
-        projected.append(_too_many(f"{path}.{len(some)}", count - len(some)))
+        projected.append(_too_many(f"{path}.{first + len(some)}", count - len(some)))
     return projected
 
 

@@ -131,12 +131,17 @@ class Walk:
         try:
             if _AT_ONCE.issuperset(map(type, values.values())):
                 return
-            others = [name for name, value in values.items() if type(value) not in _AT_ONCE]
-        except Exception:  # noqa: BLE001 - a class may have a hash of its own, which raises
-            known = (str, Redacted)
-            others = [name for name, value in values.items() if type(value) not in known]
-        for name in others:
-            values[name] = self.member(path, name, values[name], False)
+        except Exception:  # noqa: BLE001 - a class's own hash may raise
+            self._one_by_one(path, values)
+            return
+        for name, value in values.items():
+            if type(value) not in _AT_ONCE:
+                values[name] = self.member(path, name, value, False)
+
+    def _one_by_one(self, path: str, values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            if type(value) is not str and type(value) is not Redacted:
+                values[name] = self.member(path, name, value, False)
 
     def _secret(self, path: str, value: Any) -> Any:
         if self.is_revealed(path):
@@ -166,7 +171,12 @@ class Walk:
             return _unreadable(path, kind, error)
 
     def is_revealed(self, path: str) -> bool:
+        """Return whether the value at this path is relayed as it is."""
         return bool(self._reveal) and path.lower() in self._reveal
+
+    def is_named(self, path: str) -> bool:
+        """Return whether something is revealed at this path, or within what lies there."""
+        return bool(self._reveal) and (path.lower() in self._reveal or path.lower() in self._opened)
 
     def text(self, value: str, path: str) -> str:
         """Return the text without what looks like a secret, cut where it is too long."""
@@ -227,6 +237,8 @@ _BESIDE: Final[Mapping[str, tuple[frozenset[str], ...]]] = {
     "payload": (frozenset({"token"}),),
     "value": (frozenset({"session_id", "key"}),),
 }
+NAMES_WITH_NEIGHBOURS: Final = (*sorted(OAUTH_NAMES), *_BESIDE)
+"""Names that need a look at the ones beside them."""
 _CODE_REFUSED: Final = {"code", "error"}  # oauth2_token_fetch_failed holds just these
 
 
@@ -235,7 +247,7 @@ def secrets_by_neighbours(names: Mapping[str, Any]) -> tuple[str, ...]:
 
     Its keys must be exactly str: others would run code of their own when they are looked for.
     """
-    found = [name for name in ("code", "state", "value", "payload") if name in names]
+    found = [name for name in NAMES_WITH_NEIGHBOURS if name in names]
     return tuple(name for name in found if _is_secret_beside(name, names)) if found else ()
 
 
