@@ -5,7 +5,8 @@ The rules, in the order in which they are tried:
 - None and booleans stay.
 - What a name says is a secret (:func:`~lback_relay.redaction.is_secret_name`) is
   :class:`~lback_relay.markers.Redacted`; so are ``code`` and ``state`` of an OAuth exchange, the
-  ``value`` put into a web session, and the ``payload`` beside a ``token``.
+  ``value`` put into a web session, and the ``payload`` beside a ``token``. An item of a named tuple
+  is judged by its field's name; a key of any type by the text that it holds.
 - Plain values are copied: numbers, dates, Decimals, UUIDs, paths (without their file system), text,
   bytes, and lists, tuples, sets and dicts of such. Text loses what looks like a secret
   (:func:`~lback_relay.redaction.redact_text`); beyond ``max_string_length`` it ends with

@@ -1,6 +1,6 @@
 """How plain values are projected: texts, numbers, dates, bytes, paths, and collections of values.
 
-Subclasses become what they extend (``markupsafe.Markup`` a str, a named tuple a tuple): a handler
+Subclasses become what they extend (``markupsafe.Markup`` a str, ``OrderedDict`` a dict): a handler
 need not have the class. Collections are copied, for the sender may change them later. A set of
 anything but plain values comes as a list (a frozenset as a tuple), since snapshots hash badly. A
 generator is never run.
