@@ -5,7 +5,8 @@ The rules, in the order in which they are tried:
 - None and booleans stay.
 - What a name says is a secret (:func:`~lback_relay.redaction.is_secret_name`) is
   :class:`~lback_relay.markers.Redacted`; so are ``code`` and ``state`` of an OAuth exchange, the
-  ``value`` put into a web session, and the ``payload`` beside a ``token``.
+  ``value`` put into a web session, and the ``payload`` beside a ``token``. An item of a named tuple
+  is judged by its field's name; a key of any type by the text that it holds.
 - Plain values are copied: numbers, dates, Decimals, UUIDs, paths (without their file system), text,
   bytes, and lists, tuples, sets and dicts of such. Text loses what looks like a secret
   (:func:`~lback_relay.redaction.redact_text`); beyond ``max_string_length`` it ends with
@@ -35,11 +36,13 @@ from lback_relay import projection_objects as objects
 from lback_relay.enum_snapshot import EnumSnapshot
 from lback_relay.markers import Marker
 from lback_relay.projection_entity import entity_function
+from lback_relay.projection_named import named_tuple_function
 from lback_relay.projection_plain import EXACT, EXTENDED, as_it_is, secrets_of
 from lback_relay.projection_walk import (
     ProjectFunction,
     Walk,
     is_secret_key,
+    plain_text,
     secrets_by_neighbours,
     type_name,
 )
@@ -77,10 +80,12 @@ class Projection:
         if secrets is not None:
             walk.members("", payload, secrets)
             return payload
-        by_neighbours = secrets_by_neighbours(kwargs)
+        # A keyword may be of a subclass of str, whose own code must not run.
+        named = {plain_text(name) or "": value for name, value in payload.items()}
+        by_neighbours = secrets_by_neighbours(named)
         return {
             name: walk.member("", name, value, is_secret_key(name, by_neighbours))
-            for name, value in kwargs.items()
+            for name, value in named.items()
         }
 
     def sender(self, sender: Any) -> Any:
@@ -133,7 +138,7 @@ def _find_function(kind: type) -> ProjectFunction:
     for extended, function in _FIRST:
         if issubclass(kind, extended):
             return function
-    found = entity_function(kind) or web_function(kind)
+    found = entity_function(kind) or web_function(kind) or named_tuple_function(kind)
     if found is not None:
         return found
     for extended, function in _THEN:

@@ -1,6 +1,6 @@
 """How plain values are projected: texts, numbers, dates, bytes, paths, and collections of values.
 
-Subclasses become what they extend (``markupsafe.Markup`` a str, a named tuple a tuple): a handler
+Subclasses become what they extend (``markupsafe.Markup`` a str, ``OrderedDict`` a dict): a handler
 need not have the class. Collections are copied, for the sender may change them later. A set of
 anything but plain values comes as a list (a frozenset as a tuple), since snapshots hash badly. A
 generator is never run.
@@ -22,6 +22,7 @@ from zoneinfo import ZoneInfo
 
 from lback_relay.enum_snapshot import EnumSnapshot
 from lback_relay.markers import Omitted
+from lback_relay.projection_keys import KEPT_KEYS, project_key
 from lback_relay.projection_walk import (
     SHORT_PATH,
     ProjectFunction,
@@ -139,43 +140,46 @@ def _bytes(walk: Walk, value: Any, path: str) -> Any:
 @nested
 def _list(walk: Walk, value: list[Any], path: str) -> Any:
     some = list.__getitem__(value, slice(0, walk.values_left))
-    return _items(walk, some, list.__len__(value), path)
+    return project_items(walk, some, list.__len__(value), path)
 
 
 @nested
 def _tuple(walk: Walk, value: tuple[Any, ...], path: str) -> Any:
     some = tuple.__getitem__(value, slice(0, walk.values_left))
-    return tuple(_items(walk, some, tuple.__len__(value), path))
+    return tuple(project_items(walk, some, tuple.__len__(value), path))
 
 
 @nested
 def _iterable(walk: Walk, value: Collection[Any], path: str) -> Any:
-    return _items(walk, tuple(islice(value, walk.values_left)), len(value), path)
+    return project_items(walk, tuple(islice(value, walk.values_left)), len(value), path)
 
 
 @nested
 def _set(walk: Walk, value: set[Any], path: str) -> Any:
     some = tuple(islice(set.__iter__(value), walk.values_left))
-    items = _items(walk, some, set.__len__(value), path)
+    items = project_items(walk, some, set.__len__(value), path)
     return set(items) if all(map(_is_plain_item, items)) else items
 
 
 @nested
 def _frozenset(walk: Walk, value: frozenset[Any], path: str) -> Any:
     some = tuple(islice(frozenset.__iter__(value), walk.values_left))
-    items = _items(walk, some, frozenset.__len__(value), path)
+    items = project_items(walk, some, frozenset.__len__(value), path)
     return frozenset(items) if all(map(_is_plain_item, items)) else tuple(items)
 
 
 def _is_plain_item(item: Any) -> bool:
-    return type(item) in _KEPT_KEYS or isinstance(item, tuple | frozenset | EnumSnapshot)
+    return type(item) in KEPT_KEYS or isinstance(item, tuple | frozenset | EnumSnapshot)
 
 
-def _items(walk: Walk, some: Collection[Any], count: int, path: str) -> list[Any]:
+def project_items(
+    walk: Walk, some: Collection[Any], count: int, path: str, first: int = 0
+) -> list[Any]:
+    """Project those of ``count`` items that are not too many; ``first`` is the first's index."""
     walk.values_left -= len(some)
-    projected = [walk.member(path, index, item, False) for index, item in enumerate(some)]
+    projected = [walk.member(path, index, item, False) for index, item in enumerate(some, first)]
     if count > len(some):
-        projected.append(_too_many(f"{path}.{len(some)}", count - len(some)))
+        projected.append(_too_many(f"{path}.{first + len(some)}", count - len(some)))
     return projected
 
 
@@ -192,23 +196,47 @@ def _dict(walk: Walk, value: dict[Any, Any], path: str) -> Any:
             return copied
     items = tuple(islice(dict.items(value), walk.values_left))
     walk.values_left -= len(items)
-    by_neighbours = secrets_by_neighbours(value if type(value) is dict else dict(items))
+    named, by_neighbours = _named(walk, items)
     projected: dict[Any, Any] = {}
-    short = min(SHORT_PATH, walk.max_string_length)
-    name: Any
-    for key, item in items:
-        if type(key) is str and len(key) <= short:
-            name, secret = _known(key)
-            secret = secret or key in by_neighbours
-        else:
-            name, secret = _key(walk, key), is_secret_key(key, by_neighbours)
+    for (name, texts, secret), (_, item) in zip(named, items, strict=True):
         while name in projected:  # two keys became the same text
-            name = f"{name}'"
-        shown = name if type(name) is str or type(name) is int else "?"
-        projected[name] = walk.member(path, shown, item, secret)
+            name = name + b"'" if type(name) is bytes else f"{name}'"  # noqa: PLW2901
+        if by_neighbours and not by_neighbours.isdisjoint(texts):
+            secret = True  # noqa: PLW2901
+        projected[name] = walk.member(path, _shown(name), item, secret)
     if dict.__len__(value) > len(items):
         projected[_MORE] = _too_many(f"{path}.{_MORE}", dict.__len__(value) - len(items))
     return projected
+
+
+def _named(
+    walk: Walk, items: tuple[tuple[Any, Any], ...]
+) -> tuple[list[tuple[Any, tuple[str, ...], bool]], frozenset[str]]:
+    """Return each key as data, the texts it is judged by, and whether these name a secret.
+
+    And, of all texts, those that are secrets because of the ones beside them.
+    """
+    short = min(SHORT_PATH, walk.max_string_length)
+    named: list[tuple[Any, tuple[str, ...], bool]] = []
+    beside: dict[str, Any] = {}  # exact texts: a key's own __hash__ and __eq__ must not run
+    for key, item in items:
+        if type(key) is str and len(key) <= short:
+            name, secret = _known(key)
+            named.append((name, (key,), secret))
+            beside[key] = item
+        else:
+            name, texts = project_key(walk, key)
+            named.append((name, texts, any(map(is_secret_name, texts))))
+            if texts:
+                beside[texts[0]] = item
+    return named, frozenset(secrets_by_neighbours(beside))
+
+
+def _shown(name: Any) -> str | int:
+    """Return how a path names the item under a projected key."""
+    if type(name) is str or type(name) is int:
+        return name
+    return name.decode("latin-1") if type(name) is bytes else "?"
 
 
 def secrets_of(values: dict[Any, Any]) -> tuple[str, ...] | None:
@@ -217,7 +245,10 @@ def secrets_of(values: dict[Any, Any]) -> tuple[str, ...] | None:
     None where that depends on the values, too, or where a name is no text, or has to be changed.
     """
     # The type first: a key's own __hash__ must not run.
-    if not _STRINGS.issuperset(map(type, values)):
+    try:
+        if not _STRINGS.issuperset(map(type, values)):
+            return None
+    except Exception:  # noqa: BLE001 - nor break the map, where it is its class's
         return None
     names = tuple(values)
     try:
@@ -259,35 +290,6 @@ def _too_many(path: str, count: int) -> Omitted:
     return Omitted(
         path, "", f"{count} more values are too many to relay", "pass fewer, or their keys alone"
     )
-
-
-_PLAIN_KEYS: Final = frozenset(
-    {type(None), bool, int, float, bytes, Decimal, UUID, dt.date, dt.timedelta}
-)
-_KEPT_KEYS: Final = _PLAIN_KEYS | {
-    str,
-    dt.datetime,
-    dt.time,
-    pathlib.PurePosixPath,
-    pathlib.PureWindowsPath,
-}
-
-
-def _key(walk: Walk, key: Any) -> Any:
-    """Return the key as plain data; what can't be one is named by its type."""
-    kind = type(key)
-    if kind is str:
-        return redact_text(key) if len(key) <= walk.max_string_length else walk.text(key, "")
-    if kind in _PLAIN_KEYS:
-        return key
-    if kind is tuple:
-        return tuple(_key(walk, item) for item in key)
-    projected = walk.value(key, "")
-    if isinstance(projected, EnumSnapshot):  # its member is found by its value
-        projected = projected.value
-    if type(projected) in _KEPT_KEYS:
-        return projected
-    return f"<{type_name(kind)}>"
 
 
 EXACT: Final[dict[type, ProjectFunction]] = {

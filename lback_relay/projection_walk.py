@@ -128,10 +128,20 @@ class Walk:
             for name, value in values.items():
                 if type(value) is str:
                     values[name] = self._clean(value)
-        if not _AT_ONCE.issuperset(map(type, values.values())):
-            for name, value in values.items():
-                if type(value) not in _AT_ONCE:
-                    values[name] = self.member(path, name, value, False)
+        try:
+            if _AT_ONCE.issuperset(map(type, values.values())):
+                return
+        except Exception:  # noqa: BLE001 - a class's own hash may raise
+            self._one_by_one(path, values)
+            return
+        for name, value in values.items():
+            if type(value) not in _AT_ONCE:
+                values[name] = self.member(path, name, value, False)
+
+    def _one_by_one(self, path: str, values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            if type(value) is not str and type(value) is not Redacted:
+                values[name] = self.member(path, name, value, False)
 
     def _secret(self, path: str, value: Any) -> Any:
         if self.is_revealed(path):
@@ -161,7 +171,12 @@ class Walk:
             return _unreadable(path, kind, error)
 
     def is_revealed(self, path: str) -> bool:
+        """Return whether the value at this path is relayed as it is."""
         return bool(self._reveal) and path.lower() in self._reveal
+
+    def is_named(self, path: str) -> bool:
+        """Return whether something is revealed at this path, or within what lies there."""
+        return bool(self._reveal) and (path.lower() in self._reveal or path.lower() in self._opened)
 
     def text(self, value: str, path: str) -> str:
         """Return the text without what looks like a secret, cut where it is too long."""
@@ -222,28 +237,44 @@ _BESIDE: Final[Mapping[str, tuple[frozenset[str], ...]]] = {
     "payload": (frozenset({"token"}),),
     "value": (frozenset({"session_id", "key"}),),
 }
+NAMES_WITH_NEIGHBOURS: Final = (*sorted(OAUTH_NAMES), *_BESIDE)
+"""Names that need a look at the ones beside them."""
 _CODE_REFUSED: Final = {"code", "error"}  # oauth2_token_fetch_failed holds just these
 
 
-def secrets_by_neighbours(names: Mapping[Any, Any]) -> tuple[str, ...]:
-    """Return the names of a mapping that are secrets because of the names beside them."""
-    found = [name for name in ("code", "state", "value", "payload") if name in names]
+def secrets_by_neighbours(names: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of a mapping that are secrets because of the names beside them.
+
+    Its keys must be exactly str: others would run code of their own when they are looked for.
+    """
+    found = [name for name in NAMES_WITH_NEIGHBOURS if name in names]
     return tuple(name for name in found if _is_secret_beside(name, names)) if found else ()
 
 
-def _is_secret_beside(name: str, names: Mapping[Any, Any]) -> bool:
+def _is_secret_beside(name: str, names: Mapping[str, Any]) -> bool:
     if name in OAUTH_NAMES:
         return (
             is_oauth_exchange(names.keys())
-            or (type(names[name]) is str and looks_random(names[name]))
+            or looks_random(plain_text(names[name]))
             or names.keys() == _CODE_REFUSED
         )
     return any(neighbours <= names.keys() for neighbours in _BESIDE[name])
 
 
-def is_secret_key(key: object, by_neighbours: tuple[str, ...]) -> bool:
+def is_secret_key(key: str, by_neighbours: tuple[str, ...]) -> bool:
     """Return whether the value under a key of a mapping is a secret."""
-    return type(key) is str and (is_secret_name(key) or key in by_neighbours)
+    return is_secret_name(key) or key in by_neighbours
+
+
+def plain_text(value: object) -> str | None:
+    """Return the text that a str or bytes, or one of a subclass, holds; else None.
+
+    None of the subclass's own code runs. Bytes are read as Latin-1, as HTTP's header names are.
+    """
+    kind = type(value)
+    if issubclass(kind, str):
+        return value if kind is str else str.__str__(value)  # type: ignore[return-value]
+    return bytes.decode(value, "latin-1") if issubclass(kind, bytes) else None  # type: ignore[arg-type]
 
 
 # The descriptors themselves: a class may have been given attributes of these names.

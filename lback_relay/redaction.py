@@ -39,8 +39,9 @@ _STEMS: Final = [
 ]
 _STEM: Final = re.compile("|".join(_STEMS))
 _WORDS: Final = frozenset(["auth", "bearer", "otp", "pin", "pwd", "pw", "sid", "totp"])
-# Words that begin like a stem and mean something else.
-_INNOCENT: Final = re.compile("tokeni[sz]|secretar")
+# Words that begin like a stem and mean something else. Looked for in each word by itself:
+# "secret_args" is none of them.
+_INNOCENT: Final = re.compile("tokeni[sz](?:e|ing|ation|able)|secretar(?:y|i)")
 # A name that ends so tells about a secret and does not hold one: token_type, password_length.
 # "prefix" and "url" are left out on purpose: a token's first characters and a link with the token
 # in it are parts of the secret.
@@ -69,8 +70,10 @@ _ABOUT: Final = frozenset(
         "valid",
     ]
 )
-_MAX_NAME_LENGTH: Final = 256
+_MAX_KNOWN_LENGTH: Final = 256  # longer names are not kept
+_MAX_NAME_LENGTH: Final = 4096
 _SPLIT: Final = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])")
+_ACRONYM: Final = re.compile("(?<=[A-Z])(?=[A-Z][a-z])")  # OTPCode
 
 
 def is_secret_name(name: str) -> bool:
@@ -80,18 +83,27 @@ def is_secret_name(name: str) -> bool:
         name: a key, attribute, header or parameter name, in any case and with any separators:
             ``email_verification_token``, ``X-API-Key``, ``HTTP_COOKIE``, ``accessToken``.
     """
-    return _is_secret_name(name[:_MAX_NAME_LENGTH])
+    if len(name) <= _MAX_KNOWN_LENGTH:
+        return _is_known_secret(name)
+    # Nobody calls an innocent value so: the cost of judging a name has to end somewhere.
+    return len(name) > _MAX_NAME_LENGTH or _is_secret(name)
 
 
-@lru_cache(maxsize=4096)
-def _is_secret_name(name: str) -> bool:
-    words = [word.lower() for word in _SPLIT.split(name) if word]
-    if not words:
+def _is_secret(name: str) -> bool:
+    parts = [part for part in _SPLIT.split(name) if part]
+    if not parts:
         return False
-    joined = _INNOCENT.sub("", "".join(words))
-    if _STEM.search(joined) is None and _WORDS.isdisjoint(words):
+    words = [word.lower() for part in parts for word in _ACRONYM.split(part)]
+    if (
+        _STEM.search("".join([_INNOCENT.sub("", part.lower()) for part in parts])) is None
+        and _WORDS.isdisjoint(words)
+        and _WORDS.isdisjoint([part.lower() for part in parts])  # userSId
+    ):
         return False
     return len(words) == 1 or words[-1] not in _ABOUT
+
+
+_is_known_secret: Final = lru_cache(maxsize=4096)(_is_secret)
 
 
 _OAUTH_SIBLINGS: Final = frozenset(
@@ -144,14 +156,14 @@ def redact_text(text: str) -> str:
     # expressions try all of theirs at every character.
     given = text
     folded = text.casefold()
-    if "=" in text or ":" in text or "'" in text or '"' in text:
+    if "=" in text or ":" in text or "'" in text or '"' in text or "%3" in text:
         if "://" in text and "@" in text:
             text = _USERINFO.sub(rf"\1{REPLACEMENT}@", text)
         if "<" in text:
             text = _TAG.sub(_redact_tag, text)
         if _holds(folded, _NAME_HINTS):
             text = _HEADER.sub(rf"\1{REPLACEMENT}", text)
-            text = _ASSIGNMENT.sub(_redact_assignment, text)
+            text = _redact_assignments(text)
         if "code=" in text or "state=" in text:
             text = _redact_oauth(text)
     if "eyJ" in text:
@@ -177,7 +189,10 @@ def may_hold_secrets(text: str) -> bool:
     return (
         "$" in text
         or "eyJ" in text
-        or ((":" in text or "=" in text or "'" in text or '"' in text) and _may_name(text, folded))
+        or (
+            (":" in text or "=" in text or "'" in text or '"' in text or "%3" in text)
+            and _may_name(text, folded)
+        )
         or ("/" in text and _holds(folded, _LINK_HINTS) and _LINK.search(text) is not None)
         or (" " in text and ("bearer" in folded or "basic" in folded or _holds(text, _ROW_MARKS)))
     )
@@ -217,15 +232,28 @@ _HEADER: Final = re.compile(
     r"(?i)(\b(?:set-)?cookie2?[\"']?\s{0,4}:\s{0,4}|\b(?:proxy-)?authorization[\"']?\s{0,4}:\s{0,4})"
     r"[^\r\n]+"
 )
-# name=value, name: value, "name": "value", name 'value'. The name begins at its secret part: what
-# stands before it changes nothing.
-_ASSIGNMENT: Final = re.compile(
+# name=value, name: value, "name": "value", name 'value', user[name]=value, and the same
+# percent-encoded. The name begins at its secret part: what stands before it changes nothing.
+_NAME: Final = re.compile(
     r"(?i)(?P<name>(?:password|passwd|passphrase|passcode|secret|token|csrf|xsrf|jwt|api[_-]?key|"
     r"access[_-]?key|private[_-]?key|credential|session[_-]?id|sessid|session[_-]?key|signature|"
-    r"(?<![a-z])pwd|(?<![a-z])sid|(?<![a-z])otp)[\w\-]{0,64}\]?)"
-    r"(?P<separator>(?:\\{0,3}[\"'])?\s{0,8}(?:=>|=|:|%3D)\s{0,8}b?|\s{1,4}(?=[\"']))"
-    r"(?:(?P<quote>\\{0,3}[\"'])[^\r\n]*?(?<!\\)(?:(?P=quote)|(?=[\r\n])|\Z)"
-    r"|(?!//)(?:\[redacted\][^\s&;,\"'<>)\]}\\]*|[^\s&;,\"'<>)\]}\\]+))"
+    r"(?<![a-z])pwd|(?<![a-z])sid|(?<![a-z])otp)"
+    r"(?=(?P<more>[\w\-]{0,256}))(?P=more))"  # taken once: nothing that follows begins so
+    r"(?:(?:\]|%5D)?(?:(?:\[|%5B)\w{0,32}(?:\]|%5D)){0,3}"
+    r"(?:\\{0,3}[\"']|%22)?\s{0,8}(?:=>|=|:|%3D|%3A)\s{0,8}|\s{1,4}(?=b?[\"']))"
+)
+# What stands behind the name. A quoted text ends with its line, unless the next quote of its kind
+# can only be its end. A list, a map or a call ends with its line, too, and where it only begins
+# there, with the last line of those that are indented as the next one is.
+_VALUE: Final = re.compile(
+    r"(?i)(?P<before>b?(?P<quote>\\{0,3}[\"']))(?:[^\r\n]*?(?<!\\)(?P=quote)|"
+    r"(?:(?!(?P=quote))[\s\S]){1,1024}(?<![\s=:,(\[{\\])(?P=quote)(?!\w)|[^\r\n]*)"
+    r"|(?!//|[\[{]\s{0,8}[\]}])(?:"
+    r"(?!\[redacted\])[\[{](?:"
+    r"[ \t]{0,64}\r?\n(?P<indent>[ \t]{1,64})(?=\S)[^\r\n]*(?:\r?\n(?P=indent)[^\r\n]*)*|[^\r\n]*)|"
+    r"[\w.]{0,64}\((?=b?\\{0,3}[\"'])[^\r\n]*|"
+    r"(?:%20|\+){0,4}%(?:22|27|5B|7B)[^\s&\"'<>]*|"
+    r"\[redacted\][^\s&;,\"'<>)\]}\\]*|[^\s&;,\"'<>)\]}\\]+)"
 )
 # A part of every name that the two expressions above look for.
 _NAME_HINTS: Final = (
@@ -253,7 +281,7 @@ _ROW: Final = re.compile(
 )
 _ROW_MARKS: Final = ("DETAIL:", "Duplicate entry '", "duplicate key value is ", "[parameters: ")
 _TAG: Final = re.compile(r"(?i)<(?:input|meta)\b[^>]{0,4096}")
-_TAG_NAME: Final = re.compile(r"(?i)\b(?:name|id|property)\s*=\s*[\"']?([^\s\"'>]{1,256})")
+_TAG_NAME: Final = re.compile(r"(?i)\b(?:name|id|property)\s*=\s*[\"']?([^\s\"'>]+)")
 _TAG_VALUE: Final = re.compile(r"(?i)(\b(?:value|content)\s*=\s*)(\"[^\"]*\"?|'[^']*'?|[^\s>]+)")
 _PARAMETER: Final = re.compile(r"(?i)((?:^|[?&;\s])(code|state)=)([^&;\s#\"'<>]+)")
 _PARAMETER_NAME: Final = re.compile(r"(?:^|[?&;\s])([A-Za-z_]{1,32})=")
@@ -274,12 +302,20 @@ _LINK_HINTS: Final = (
 _SCHEME: Final = re.compile(r"(?i)\b(bearer|basic)\s+(?=[\w.~+/=-]*[\d=.])[\w.~+/=-]{8,}")
 
 
-def _redact_assignment(match: re.Match[str]) -> str:
-    name = match["name"].rstrip("]")
-    if not is_secret_name(name):
-        return match[0]
-    quote = match["quote"] or ""
-    return f"{match['name']}{match['separator']}{quote}{REPLACEMENT}{quote}"
+def _redact_assignments(text: str) -> str:
+    # Not one expression for both: of a name that is innocent, the value must be searched, too.
+    parts: list[str] = []
+    done = at = 0
+    while (found := _NAME.search(text, at)) is not None:
+        at = found.end()
+        if not is_secret_name(found["name"]):
+            continue
+        value = _VALUE.match(text, at)
+        if value is None:
+            continue
+        parts += (text[done:at], value["before"] or "", REPLACEMENT, value["quote"] or "")
+        done = at = value.end()
+    return "".join(parts) + text[done:] if parts else text
 
 
 def _redact_tag(match: re.Match[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 from security.support.attacks import AttackTable
 
@@ -23,6 +23,13 @@ class Account:
     auth_token: str
 
 
+class Login(NamedTuple):
+    """Something with fields, one of which is a secret."""
+
+    name: str
+    password: str
+
+
 def payload() -> tuple[dict[str, Any], dict[str, str]]:
     """Return kwargs that hold secrets everywhere, and the secret that lies at each path."""
     paths = [
@@ -37,6 +44,8 @@ def payload() -> tuple[dict[str, Any], dict[str, str]]:
         "request_headers.Cookie",
         "request_headers.Authorization",
         "Token2.token",
+        "login.password",
+        "scope.authorization",
     ]
     at = {path: f"c0ffee-{number:02d}-{'x' * 8}" for number, path in enumerate(paths)}
     kwargs = {
@@ -56,6 +65,8 @@ def payload() -> tuple[dict[str, Any], dict[str, str]]:
             "Authorization": at["request_headers.Authorization"],
         },
         "Token2": {"token": at["Token2.token"]},
+        "login": Login("ada", at["login.password"]),
+        "scope": {b"authorization": at["scope.authorization"].encode()},
     }
     return kwargs, at
 

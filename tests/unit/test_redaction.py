@@ -31,6 +31,9 @@ BCRYPT = "$2b$12$abcdefghijklmnopqrstuvABCDEFGHIJKLMNOPQRSTUVWXYZ01234"
     Authorization Proxy-Authorization HTTP_AUTHORIZATION HTTP_COOKIE Cookie Set-Cookie
     csrf_token X-CSRFToken xsrf jwt JWT credentials session_id sessionid session-key PHPSESSID
     signature x-hub-signature auth bearer otp totp user_pin sid password_type2
+    OTPCode PINCode SIDValue APIKey userSId HTTPAuth JWTValue
+    secret_args client_secret_array token_issued secret_argument secret_area tokenIssuer
+    secretargs secretarea tokenissued tokenize_secret secretary_password
     """.split(),  # noqa: SIM905
 )
 def test_a_secrets_name_is_recognized(name: str) -> None:
@@ -44,6 +47,7 @@ def test_a_secrets_name_is_recognized(name: str) -> None:
     username email id path method user session author authority authenticated pinned opinion
     spin side inside residence basic keyboard monkey tokenize tokenizer secretary secretariat
     token_type token_expires password_length password_required token_expires_at jwt_algorithm
+    tokenised tokenization detokenize secretaries secretarial OTPType PINCount SPINCode HTTPSId
     session_id_field auth_type status_code state code key primary_key public passage
     """.split(),  # noqa: SIM905
 )
@@ -96,6 +100,29 @@ SECRETS = {
     "hidden input, value first": f"<INPUT value='{SECRET}' name=csrf_token>",
     "hidden input, cut": f'<input name="csrf_token" value="{SECRET}',
     "meta": f'<meta name="csrf-token" content="{SECRET}">',
+    "JSON list": f'{{"user": "ada", "password": ["{SECRET}"]}}',
+    "JSON list of several": f'{{"tokens": [1, "a b", "{SECRET}"]}}',
+    "JSON map": f'{{"password": {{"raw": "{SECRET}"}}}}',
+    "JSON map in JSON": f'{{\\"password\\": {{\\"raw\\": \\"{SECRET}\\"}}}}',
+    "JSON of several lines": f'{{\n  "password": {{\n    "raw": {{\n      "a": "b"\n    }},\n'
+    f'    "old": "{SECRET}"\n  }}\n}}',
+    "JSON behind an innocent name": f'{{"token_type": {{"password": "{SECRET}"}}}}',
+    "JSON in an innocent text": f"token_type='x password={SECRET} y'",
+    "JSON, percent-encoded": f"q=%7B%22password%22%3A%22{SECRET}%22%7D",
+    "JSON, percent-encoded with blanks": f"%22password%22%3A+%22a,{SECRET}%22%7D",
+    "JSON, percent-encoded list": f"%22password%22:%20%5B%22a%22,%22{SECRET}%22%5D",
+    "assignment, percent-encoded": f"password%3D{SECRET}",
+    "repr of a tuple": f"{{'password': ('{SECRET}',)}}",
+    "repr of an object": f"password=pydantic.SecretStr('{SECRET}')",
+    "form list": f"password[]={SECRET}",
+    "form index": f"user[password][0]={SECRET}",
+    "form data, percent-encoded": f"user%5Bpassword%5D={SECRET}",
+    "quoted line break": f"password='abc\n{SECRET}'",
+    "quoted line breaks": f'failed: token "ab\n\nc {SECRET}", sorry',
+    "one letter": f"password=b token={SECRET}",
+    "acronym": f"OTPCode={SECRET}",
+    "long name": f"password_{'a' * 200}={SECRET}",
+    "input with a long name": f'<input name="{"a" * 256}_password" value="{SECRET}">',
     "OAuth callback": "/callback?code=4/0AX4XfWjyz&state=af0ifjsldkj",
     "OAuth code alone": "/callback?code=4/0AX4XfWjyz",
 }
@@ -133,6 +160,17 @@ def test_a_secret_is_taken_out_of_a_text(text: str) -> None:
         ('{"password": "a b", "id": 7}', '{"password": "[redacted]", "id": 7}'),
         ("Cookie: a=1; b=2\r\nHost: h", "Cookie: [redacted]\r\nHost: h"),
         ("Bearer abcdefgh1 was sent", "Bearer [redacted] was sent"),
+        ('{"password": ["a"], "b": 1}\nnext', '{"password": [redacted]\nnext'),
+        ('"password": {\n    "a": 1\n  },\n  "b": 2', '"password": [redacted]\n  },\n  "b": 2'),
+        ("password={\nplain next line", "password=[redacted]\nplain next line"),
+        ("password='a\nb' and c", "password='[redacted]' and c"),
+        # Quotes that may begin another text end none.
+        ("password='a\nthe name 'b' is", "password='[redacted]'\nthe name 'b' is"),
+        ('password="a\nname="b" is', 'password="[redacted]"\nname="b" is'),
+        ("password='a\nit's", "password='[redacted]'\nit's"),
+        ("password='a" + "\nb" * 600 + "'", "password='[redacted]'" + "\nb" * 600 + "'"),
+        ("user[password]=a&b=c", "user[password]=[redacted]&b=c"),
+        ("%22token%22%3A%22a%22&b=c", "%22token%22%3A[redacted]&b=c"),
         (
             '<input name="csrf_token" value="x"><input name="q" value="y">',
             '<input name="csrf_token" value="[redacted]"><input name="q" value="y">',
@@ -160,6 +198,9 @@ def test_what_stands_around_a_secret_stays(text: str, clean: str) -> None:
         "the error code=404 was returned",
         "costs $5 and $20",
         "tokenize=yes",
+        '{"tokens": [], "secrets": {}}',
+        "q=%7B%22user%22%3A%22ada%22%7D",
+        '{"token_type": ["bearer"], "token_count": {"a": 1}}',
         "secretary: Ada",
         "/verify-email/ and /reset/17",
         "/products/a-very-long-product-name-2026",
@@ -239,6 +280,18 @@ ADVERSARIAL = {
     "quotes": "'\"",
     "backslashes": "\\",
     "equals": "=",
+    "lists": "token=[",
+    "maps of lines": "token={\n ",
+    "innocent maps": '"token_type": {',
+    "quotes over lines": "token='a\n",
+    "quotes of all kinds over lines": "token='\ntoken=\"\ntoken=\\'\ntoken=\\\"\n",
+    "names and calls": "token=aaaa('",
+    "names and words": "token=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.",
+    "names and indices": "token[a][b][c]",
+    "names and encoded indices": "token%5Ba%5D%5D",
+    "encoded JSON": "%22token%22%3A%22",
+    "encoded blanks": "token%3A%20%20+",
+    "acronyms": "OTPCode",
 }
 
 
@@ -254,10 +307,23 @@ def test_a_long_text_takes_linear_time(piece: str, end: str) -> None:
     redact_text(text)
 
 
-def test_a_long_name_is_no_burden() -> None:
-    """Keys of any length come from outside; only their beginning is looked at and kept."""
-    assert is_secret_name("password" + "x" * SIZE)
-    assert not is_secret_name("x" * SIZE + "password")
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("piece", ["x", "aB", "A", "-", "a-", "tokenize", "Ab1"])
+def test_a_long_name_is_no_burden(piece: str) -> None:
+    """Keys of any length come from outside: a name without end is a secret, and read no further."""
+    for _ in range(1000):
+        assert is_secret_name(piece * SIZE)
+
+
+@pytest.mark.parametrize("length", [0, 240, 250, 255, 256, 257, 1000, 4000])
+def test_a_long_name_is_judged_as_a_whole(length: int) -> None:
+    """Wherever in it the secret's name stands."""
+    for filling in ("a", "a_"):
+        around = filling * (length // len(filling))
+        assert is_secret_name(f"{around}_password")
+        assert is_secret_name(f"password_{around}_")
+        assert is_secret_name(f"{around}_password_{around}")
+        assert not is_secret_name(f"{around}_name")
 
 
 PIECES = [
@@ -267,7 +333,22 @@ PIECES = [
     *("DETAIL:  Key (a)=(b)", "Duplicate entry 'x' for", "[parameters: ('x', 1)]"),
     *("pa\u017f\u017fword", "to\u212aen"),  # long s and Kelvin's sign fold to s and k
     *("%3D", "https://", "u:p@h", "a@b.c", "/reset/", "CODE=", "09:30:00"),
-    *("\n", " ", "abcdefgh1", "é"),
+    *(
+        "\n",
+        " ",
+        "abcdefgh1",
+        "é",
+        "%22",
+        "%3A",
+        "%3d",
+        "%5D",
+        "[",
+        "{",
+        "(",
+        "'",
+        "password",
+        "OTPCode",
+    ),
 ]
 
 
