@@ -29,6 +29,7 @@ from lback_relay.projection_walk import (
     Walk,
     is_secret_key,
     nested,
+    plain_text,
     secrets_by_neighbours,
     stored_attributes,
     type_name,
@@ -146,6 +147,11 @@ def _list(walk: Walk, value: list[Any], path: str) -> Any:
 @nested
 def _tuple(walk: Walk, value: tuple[Any, ...], path: str) -> Any:
     some = tuple.__getitem__(value, slice(0, walk.values_left))
+    if len(some) == 2:
+        name = plain_text(some[0])
+        if name is not None and is_secret_name(name):
+            walk.values_left -= 2
+            return walk.member(path, 0, some[0], False), walk.member(path, 1, some[1], True)
     return tuple(project_items(walk, some, tuple.__len__(value), path))
 
 

@@ -130,3 +130,30 @@ def test_a_sealed_tuple_stays_sealed() -> None:
     assert payload["token"] == ("bob", Redacted("token.password"))
     payload = Projection(reveal=["token.x"]).payload({"token": urlsplit("https://bob@h/")})
     assert payload["token"][1] == Redacted("token.netloc")
+
+
+PAIRS = [
+    ("X-Api-Key", "hunter2"),
+    (b"authorization", b"opaque-hunter2"),
+    ("password", ["hunter2"]),
+    ("Set-Cookie", "sid=hunter2"),
+]
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=str)
+def test_the_first_of_a_pair_names_the_second(pair: tuple[Any, Any]) -> None:
+    """So WSGI and ASGI have headers, and a map its items."""
+    payload = Projection().payload({"headers": [pair, ("host", "shop.example.org")]})
+    assert payload["headers"] == [(pair[0], Redacted("headers.0.1")), ("host", "shop.example.org")]
+    revealing = Projection(reveal=["headers.0.1"])
+    assert revealing.payload({"headers": [pair]})["headers"][0][1] == pair[1]
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [("token", None), ("token", True), ("token", "a", "b"), ["password", "last_login"], (7, "pin")],
+    ids=str,
+)
+def test_what_is_no_pair_of_a_name_and_its_secret_stays(kept: Any) -> None:
+    """A list of two names is no pair."""
+    assert Projection().payload({"kept": kept})["kept"] == kept
