@@ -12,7 +12,7 @@ is then unknown; publishing again under the same producer and sequence is safe),
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
@@ -219,6 +219,16 @@ class Broker(Protocol):
 
         Blocks up to ``block_s`` when there are none. Recreates a lost group or stream (at 0, with
         a warning) and returns [] in that call.
+        """
+
+    def ask(
+        self, signals: Sequence[str], group: str, consumer: str, *, count: int
+    ) -> Callable[[], list[Delivery]]:
+        """Ask for what :meth:`read` takes without blocking; return what waits for the answer.
+
+        That is to be called once, by the same thread, before it calls anything else that reads.
+        What the broker hands out it hands out now: the leases begin, and with an answer that
+        nobody waits for, or that is lost, its entries are claimed when they end.
         """
 
     def claim(

@@ -79,6 +79,31 @@ class Connections:
         """
         return self._reply(self.client(self.timeout_s), command)
 
+    def ask(self, *command: Any) -> Callable[[], Any]:
+        """Send one command; return what waits for its reply. It is to be called once.
+
+        Raises:
+            BrokerError: as :meth:`call`; so does what is returned.
+        """
+        direct = self._direct.get(self.client(self.timeout_s))
+        if direct is None:  # an imitation: nothing is on its way meanwhile
+            return lambda: self.call(*command)
+        try:
+            replies = direct.ask((command,))
+        except (redis.RedisError, OSError) as error:
+            raise self.failure(error) from error
+
+        def replied() -> Any:
+            try:
+                reply = replies()[0]
+                if isinstance(reply, Exception):
+                    raise reply
+            except (redis.RedisError, OSError) as error:
+                raise self.failure(error) from error
+            return reply
+
+        return replied
+
     def scan(self, pattern: str, *, kind: str = "") -> set[bytes]:
         """Return the keys that fit a pattern, and of one type if that is named.
 

@@ -11,7 +11,7 @@ Knows no script and no error of ours.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -40,16 +40,32 @@ class DirectConnections:
         Raises:
             redis.RedisError, OSError: nothing is known of any of them.
         """
+        return self.ask(commands)()
+
+    def ask(self, commands: Sequence[tuple[Any, ...]]) -> Callable[[], list[Any]]:
+        """Send commands; return what waits for their replies. It is to be called once.
+
+        Raises:
+            redis.RedisError, OSError: as :meth:`call`; so does what is returned.
+        """
         connection = self._take()
         try:
             # One piece, for each is a system call of its own.
             packed = b"".join([pack_command(command) for command in commands])
             connection.send_packed_command([packed])
-            replies = [_reply(connection) for _ in commands]
-        except BaseException:  # a reply that comes late must not be taken for another call's
+        except BaseException:
             self._drop(connection)
             raise
-        self._free.append(connection)
+
+        def replies() -> list[Any]:
+            try:
+                found = [_reply(connection) for _ in commands]
+            except BaseException:  # a reply that comes late must not be taken for another call's
+                self._drop(connection)
+                raise
+            self._free.append(connection)
+            return found
+
         return replies
 
     def disconnect(self, *, in_use: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -49,11 +49,7 @@ class Reading(BrokerPart):
         streams = _streams(self._keys, tuple(signals), group)
 
         def command(block_ms: int | None) -> Command:
-            block = () if block_ms is None else ("BLOCK", block_ms)
-            return (
-                "XREADGROUP", "GROUP", group, consumer, "COUNT", count, *block,
-                "STREAMS", *streams, *(">",) * len(streams),
-            )  # fmt: skip
+            return _read_command(streams, group, consumer, count, block_ms)
 
         try:
             reply = self._redis.read(command, block_s)
@@ -61,6 +57,23 @@ class Reading(BrokerPart):
             self._recreate(signals, group, error)
             return []
         return _deliveries(reply, streams) if reply else []
+
+    def ask(
+        self, signals: Sequence[str], group: str, consumer: str, *, count: int
+    ) -> Callable[[], list[Delivery]]:
+        """See :meth:`lback_relay.broker.base.Broker.ask`."""
+        streams = _streams(self._keys, tuple(signals), group)
+        reply = self._redis.ask(*_read_command(streams, group, consumer, count, None))
+
+        def answer() -> list[Delivery]:
+            try:
+                found = reply()
+            except GroupLost as error:
+                self._recreate(signals, group, error)
+                return []
+            return _deliveries(found, streams) if found else []
+
+        return answer
 
     def claim(
         self, signals: Sequence[str], group: str, consumer: str, *, min_idle_s: float, count: int
@@ -107,6 +120,17 @@ def _streams(keys: Keys, signals: tuple[str, ...], group: str) -> dict[bytes, Or
     """Return all streams of the signals, in the order of reading: due retries go first."""
     redo = {keys.redo(signal, group).encode(): (signal, REDO) for signal in signals}
     return redo | {keys.events(signal).encode(): (signal, EVENTS) for signal in signals}
+
+
+def _read_command(
+    streams: Iterable[bytes], group: str, consumer: str, count: int, block_ms: int | None
+) -> Command:
+    keys = tuple(streams)
+    block = () if block_ms is None else ("BLOCK", block_ms)
+    return (
+        "XREADGROUP", "GROUP", group, consumer, "COUNT", count, *block,
+        "STREAMS", *keys, *(">",) * len(keys),
+    )  # fmt: skip
 
 
 def _deliveries(reply: list[Any], streams: dict[bytes, Origin]) -> list[Delivery]:

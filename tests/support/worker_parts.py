@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, cast
 
@@ -27,6 +27,8 @@ class FakeBroker:
         self.claims: list[list[Delivery]] = []
         self.lost: list[Delivery] = []
         self.next_due_s: float | None = None
+        self.more = 0
+        """How many entries :meth:`read` has to give."""
 
     def _called(self, name: str, given: Any = None) -> None:
         self.calls.append((name, given))
@@ -74,7 +76,24 @@ class FakeBroker:
     def read(self, signals: Sequence[str], *_: Any, count: int, block_s: float) -> list[Delivery]:
         self._called("read", (tuple(signals), count, block_s > 0))
         threading.Event().wait(0.001)
-        return []
+        return self._given(signals, count)
+
+    def ask(self, signals: Sequence[str], *_: Any, count: int) -> Callable[[], list[Delivery]]:
+        self._called("ask", (tuple(signals), count))
+
+        def answer() -> list[Delivery]:
+            self._called("answer")
+            return self._given(signals, count)
+
+        return answer
+
+    def _given(self, signals: Sequence[str], count: int) -> list[Delivery]:
+        count = min(count, self.more)
+        self.more -= count
+        return [
+            a_delivery(signal=signals[0], entry_id=f"{self.more + number}-0")
+            for number in range(count)
+        ]
 
     def ping(self) -> None:
         self._called("ping")

@@ -32,14 +32,18 @@ def test_every_slot_can_have_one_and_the_whole_is_bounded(
     rule = Prefetch(slots=slots)
     allowance = rule.allowance(average_s)
     assert slots <= allowance <= MAX_ENTRIES
-    assert 1 <= rule.threshold(allowance) <= allowance
+    assert 0 <= rule.worth(allowance - 1, allowance) <= rule.worth(allowance, allowance)
+    assert 1 <= rule.worth(allowance, allowance) <= allowance
     assert 1 <= rule.chunk(average_s, waiting) <= min(MAX_CHUNK, waiting)
 
 
-def test_a_large_allowance_is_refilled_by_halves() -> None:
+@pytest.mark.parametrize(
+    ("room", "allowance", "worth"),
+    [(1000, 1000, 333), (333, 1000, 333), (332, 1000, 0), (8, 8, 8), (1, 8, 1), (0, 8, 0)],
+)
+def test_a_large_allowance_is_refilled_by_thirds(room: int, allowance: int, worth: int) -> None:
     """A read for every freed entry would cost more than the entry; a slow one is worth it."""
-    assert EIGHT.threshold(1000) == 500
-    assert EIGHT.threshold(8) == 1
+    assert EIGHT.worth(room, allowance) == worth
 
 
 def test_chunks_of_fast_handlers_are_shared_evenly() -> None:

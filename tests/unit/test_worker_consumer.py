@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -12,20 +11,14 @@ from typing import Any
 import pytest
 from support.runs import a_delivery
 from support.waiting import wait_until
-from support.worker_parts import SIGNAL, FakeBroker, a_hand, a_run, as_broker, half
+from support.worker_parts import SIGNAL, FakeBroker, a_hand, a_run
+from support.worker_reading import Reading
 
 from lback_relay.broker.base import Delivery
 from lback_relay.errors import BrokerError, BrokerUnavailable
-from lback_relay.remote import RemoteDispatcher
-from lback_signal_worker.config import WorkerConfig
-from lback_signal_worker.consumer import Consumer
-from lback_signal_worker.executor import Executor
 from lback_signal_worker.health import HealthFile
 from lback_signal_worker.in_hand import InHand
-from lback_signal_worker.link import Link
 from lback_signal_worker.prefetch import Prefetch
-from lback_signal_worker.processor import Processor, Run
-from lback_signal_worker.verification import Verification
 
 
 @pytest.fixture
@@ -39,15 +32,17 @@ def test_signals_share_the_slots_of_their_kind() -> None:
     hand = InHand(Prefetch(slots=4), {"slow": False, "fast": False, "awaited": True})
     hand.measured("slow", 1.0)
     hand.measured("fast", 0.0001)
-    assert (hand.room("slow"), hand.room("fast"), hand.room("awaited")) == (4, 1000, 4)
+    assert (hand.room("slow"), hand.room("fast"), hand.room("awaited")) == (4, 333, 4)
     runs = [a_run(number, "slow") for number in range(4)]
     hand.add("slow", runs)
     assert (hand.room("slow"), hand.room("fast"), hand.room("awaited")) == (0, 0, 4)
     hand.finish(runs[:3])
-    assert (hand.room("slow"), hand.room("fast")) == (3, 750)
-    assert (hand.count, hand.unfinished) == (4, 1)
+    assert (hand.room("slow"), hand.room("fast")) == (3, 333)
+    hand.add("fast", [a_run(number, "fast") for number in range(500)])
+    assert (hand.room("slow"), hand.room("fast")) == (1, 0)
+    assert (hand.count, hand.unfinished) == (504, 501)
     hand.release(runs[:3])
-    assert hand.count == 1
+    assert hand.count == 501
 
 
 def test_unsettled_entries_are_bounded_too() -> None:
@@ -59,71 +54,7 @@ def test_unsettled_entries_are_bounded_too() -> None:
     hand.finish(runs)
     assert hand.room(SIGNAL) == 0
     hand.release(runs)
-    assert hand.room(SIGNAL) == 1000
-
-
-class Reading:
-    """A consumer of some signals, whose handler blocks until it is released."""
-
-    def __init__(
-        self, broker: FakeBroker, *signals: str, lease_s: float = 60, settles: bool = True
-    ) -> None:
-        self.settles = settles
-        self.started = threading.Event()
-        self.release = threading.Event()
-        dispatcher = RemoteDispatcher()
-        for signal in signals:
-            dispatcher.connect(signal, self._handle, name="handler")
-        processor = Processor(
-            group="g",
-            handlers={signal: dispatcher.handlers(signal) for signal in signals},
-            decode=Verification(None).decode,
-            random=half,
-        )
-        self.hand = a_hand(*signals, slots=2)
-        self.done: list[Run] = []
-        self.executor = Executor(
-            processor,
-            prefetch=Prefetch(slots=2),
-            hand=self.hand,
-            holds=lambda run, now: True,
-            report=self._report,
-        )
-        self.executor.start()
-        self.consumer = Consumer(
-            as_broker(broker),
-            as_broker(broker),
-            WorkerConfig(lease_s=lease_s),
-            "c",
-            signals,
-            processor=processor,
-            executor=self.executor,
-            hand=self.hand,
-            link=Link(),
-            health=HealthFile(None),
-            report=self._report,
-            random=half,
-        )
-        self.thread = threading.Thread(target=self.consumer.run)
-
-    def _handle(self, sender: object, **_: Any) -> None:
-        self.started.set()
-        self.release.wait(60)
-
-    def _report(self, runs: list[Run]) -> None:
-        self.hand.finish(runs)
-        if self.settles:
-            self.hand.release(runs)
-        self.done += runs
-
-    def end(self) -> None:
-        """Let everything end."""
-        self.release.set()
-        self.consumer.stop()
-        self.thread.join(60)
-        assert not self.thread.is_alive()
-        wait_until(lambda: not self.hand.unfinished, what="the handlers' ends")
-        self.executor.close()
+    assert hand.room(SIGNAL) == 333
 
 
 @pytest.mark.parametrize("method", ["read", "claim"])
@@ -192,8 +123,8 @@ def test_no_read_blocks_while_a_hot_signal_waits_for_room(broker: FakeBroker) ->
     consumer._grouped, consumer._claim_at, consumer._hot = True, math.inf, ["hot"]
     reading.hand.measured("hot", 0.0)
     reading.hand.measured("other", 0.015)
-    reading.hand.add("hot", runs := [a_run(number, "hot") for number in range(550)])
-    assert (reading.hand.room("hot"), reading.hand.room("other")) == (0, 2)
+    reading.hand.add("hot", runs := [a_run(number, "hot") for number in range(700)])
+    assert (reading.hand.room("hot"), reading.hand.room("other")) == (0, 1)
     for _ in range(10):
         consumer._turn()
     reads = broker.of("read")
@@ -201,28 +132,25 @@ def test_no_read_blocks_while_a_hot_signal_waits_for_room(broker: FakeBroker) ->
     assert consumer._hot == ["hot"]
     reading.hand.finish(runs)
     reading.hand.release(runs)
+    consumer._others_at = math.inf
     consumer._turn()
-    assert ("hot",) in [signals for signals, _, _ in broker.of("read")]
+    assert [signals for signals, _ in broker.of("ask")] == [("hot",)]
     reading.executor.close()
 
 
 def test_a_hot_signal_does_not_starve_another(broker: FakeBroker) -> None:
-    """Whoever found no room is the next to be read."""
+    """They take turns, and who found no room is the next to be asked for."""
     reading = Reading(broker, "a", "b")
     consumer = reading.consumer
     consumer._grouped, consumer._claim_at, consumer._hot = True, math.inf, ["a", "b"]
     for signal in ("a", "b"):
         reading.hand.measured(signal, 0.0)
-
-    def read(signals: Sequence[str], *_: Any, count: int, block_s: float) -> list[Delivery]:
-        return [a_delivery(signal=signals[0], entry_id=f"{number}-0") for number in range(count)]
-
-    broker.read = read  # type: ignore[method-assign]
-    consumer._turn()
+    broker.more = 3000
+    for _ in range(5):
+        consumer._turn()
+    assert [signals for signals, _ in broker.of("ask")] == [("a",), ("b",), ("a",)]
     assert consumer._hot == ["b", "a"]
-    reading.executor.take_back()
-    reading.release.set()
-    reading.executor.close()
+    reading.end_without_thread()
 
 
 def test_a_suspect_waits_for_those_that_run_and_goes_back_in_the_end(
@@ -275,7 +203,7 @@ def test_what_is_claimed_while_it_runs_here_is_not_run_twice(
     monkeypatch.setattr("lback_signal_worker.consumer.POLL_S", 0.01)
     reading = Reading(broker, SIGNAL, lease_s=3600)
     consumer = reading.consumer
-    consumer._take(SIGNAL, [a_delivery()], monotonic() - 3000)
+    consumer._take({SIGNAL: [a_delivery()]}, monotonic() - 3000)
     assert reading.started.wait(60)
     broker.claims = [[a_delivery(deliveries=2), a_delivery(deliveries=2, entry_id="2-0")]]
     consumer._grouped = True
@@ -298,7 +226,7 @@ def test_a_lease_begins_with_the_question_not_with_the_answer(broker: FakeBroker
         return [a_delivery()]
 
     broker.read = read  # type: ignore[method-assign]
-    reading.consumer._read((SIGNAL,), 1, block_s=0)
+    reading.consumer._read_together([SIGNAL], idle=False)
     (run,) = reading.hand.snapshot()
     assert run.taken_at <= handed_out_at[0]
     reading.release.set()

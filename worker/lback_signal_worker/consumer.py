@@ -1,9 +1,14 @@
 """Reading: what to take, when, and how much. One thread; blocks nowhere but in a read.
 
 Each turn: claim, when its timer is due; then read. A signal whose last read came back full is
-*hot* and is read by itself, as much as it has room for. The others are read together, a few each;
-when no signal is hot, this read blocks. While some are, it does not, and is rarer: a block would
-outlast what is in hand of the hot ones. Without room the thread waits for some.
+*hot* and is read by itself. The others are read together, a few each; when no signal is hot, this
+read blocks. While some are, it does not, and is rarer: a block would outlast what is in hand of the
+hot ones. Without room the thread waits for some.
+
+Asking ahead. Once handlers run, this thread gets the interpreter when they let go of it, which
+quick ones do when there is nothing left to run. So the next question goes out before what the last
+one brought is run, and its answer is there when the slots are done. At most one question is under
+way; nothing else is read or claimed meanwhile.
 
 Suspects. An entry that was in hand when two workers died is claimed alone, and runs while nothing
 else is in hand here: reading pauses, what is in hand ends, it runs, reading goes on. If it kills
@@ -11,8 +16,10 @@ this worker too, nobody else is blamed. After ``max_crashes`` deaths it is a dea
 
 What goes wrong: the broker is away (back off, read again; claiming pauses for one lease
 afterwards, so that its owners renew first); the answer to a read is lost (the entries are pending,
-nobody has them in hand, and they are claimed when their lease ends); anything unforeseen (logged,
-and the next turn begins after a pause). The thread ends only by :meth:`stop`.
+nobody has them in hand, and they are claimed when their lease ends); the next question can't be
+asked (what the last one brought runs all the same); the worker stops while one is under way (its
+answer is given back); anything unforeseen (logged, and the next turn begins after a pause). The
+thread ends only by :meth:`stop`.
 
 Durations are seconds on the monotonic clock.
 """
@@ -22,7 +29,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Final
 
@@ -34,6 +41,7 @@ from lback_signal_worker.health import HealthFile
 from lback_signal_worker.in_hand import InHand
 from lback_signal_worker.link import READING, Backoff, Link
 from lback_signal_worker.processor import Processor, Run
+from lback_signal_worker.taking import Taken, Taking
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +75,6 @@ class Consumer:
 
     Attributes:
         alone: set while nothing else may begin here, because a suspect runs.
-        taking_since: when the call began, of those that bring entries, which is under way; None:
-            none is. A slow line may need long for one.
     """
 
     def __init__(
@@ -88,11 +94,11 @@ class Consumer:
         random: Callable[[], float],
     ) -> None:
         self.alone = threading.Event()
-        self.taking_since: float | None = None
         self._reading = reading
         self._broker = broker
         self._config = config
         self._consumer = consumer
+        self._taking = Taking(reading, broker, config, consumer, answered=self._polled)
         self._signals = tuple(signals)
         self._processor = processor
         self._executor = executor
@@ -103,6 +109,8 @@ class Consumer:
         self._backoff = Backoff(random)
         self._stopped = threading.Event()
         self._hot: list[str] = []
+        # How many were asked for, and what waits for the answer.
+        self._asked: tuple[int, Callable[[], Taken]] | None = None
         self._others_at = 0.0
         self._others_every_s = OTHERS_EVERY_S
         self._claim_every_s = min(
@@ -114,8 +122,22 @@ class Consumer:
         self._polled_at = 0.0
         self._grouped = False
 
+    @property
+    def taking_since(self) -> float | None:
+        """When the call began that brings entries now; None: none is under way."""
+        return self._taking.since
+
     def run(self) -> None:
         """Read until :meth:`stop`."""
+        try:
+            self._read_on()
+        finally:
+            # What was asked for goes back, or it would wait for its lease's end. Stopping may have
+            # closed the connection meanwhile, and a client may say that in any way.
+            with contextlib.suppress(Exception):
+                self._take_answer()
+
+    def _read_on(self) -> None:
         while not self._stopped.is_set():
             try:
                 self._turn()
@@ -142,6 +164,9 @@ class Consumer:
         self._hand.wake()
 
     def _turn(self) -> None:
+        if self._asked is not None:
+            self._take_answer()
+            return
         if not self._grouped:
             self._make_groups()
         if monotonic() >= self._claim_at:
@@ -149,36 +174,47 @@ class Consumer:
             self._unclaimed.update(self._signals)
         if self._unclaimed:
             self._claim()
-        hot, self._hot = self._hot, []
-        waits = []
-        for signal in hot:
-            room = self._room(signal)
-            if not room:
-                waits.append(signal)
-                continue
-            self._read((signal,), room, block_s=0)
-        idle = hot == waits
-        others = [signal for signal in self._signals if signal not in hot and self._room(signal)]
-        if others and not hot:
+        others = [
+            signal for signal in self._signals if signal not in self._hot and self._room(signal)
+        ]
+        if others and not self._hot:
             self._read_together(others, idle=True)
         elif others and monotonic() >= self._others_at:
             self._read_others(others)
-        elif idle:
+        elif not self._ask():
             self._wait(min(self._claim_at, self._others_at) if others else self._claim_at)
-        self._hot = waits + self._hot  # who waits is next, or one hot signal would starve another
 
     def _read_others(self, signals: list[str]) -> None:
-        """Look at signals that are not hot, without blocking: the hot ones soon have room again.
-
-        More and more rarely while nothing comes.
-        """
-        known = len(self._hot)
-        self._read_together(signals, idle=False)
-        found = len(self._hot) > known
+        """Look at signals that are not hot, without blocking; more rarely while nothing comes."""
+        found = self._read_together(signals, idle=False)
         self._others_every_s = (
             OTHERS_EVERY_S if found else min(2 * self._others_every_s, PARTIAL_BLOCK_S)
         )
         self._others_at = monotonic() + self._others_every_s
+
+    def _ask(self) -> bool:
+        """Ask for more of a hot signal. Returns False when there is room for none."""
+        for signal in self._hot:
+            room = self._room(signal)
+            if room:
+                # Its place is behind those that found no room, or one would starve another.
+                self._hot.remove(signal)
+                self._asked = room, self._taking.ask(signal, room)
+                return True
+        return False
+
+    def _ask_ahead(self) -> None:
+        """Ask before what was taken runs, unless something else is to be done first."""
+        now = monotonic()
+        others_due = len(self._hot) < len(self._signals) and now >= self._others_at
+        if not (self._stopped.is_set() or self._unclaimed or now >= self._claim_at or others_due):
+            self._ask()
+
+    def _take_answer(self) -> None:
+        """Take what was asked for."""
+        if self._asked is not None:
+            (count, answer), self._asked = self._asked, None
+            self._received(answer(), count)
 
     def _room(self, signal: str) -> int:
         """Return how many new entries of a signal may be read now."""
@@ -196,8 +232,11 @@ class Consumer:
             self._link.failed("making its group", error)
         self._grouped = True
 
-    def _read_together(self, signals: list[str], *, idle: bool) -> None:
-        """Read a few entries of each of these signals; block when nothing else is to be done."""
+    def _read_together(self, signals: list[str], *, idle: bool) -> bool:
+        """Read a few entries of each of these signals; block when nothing else is to be done.
+
+        Returns: whether there are more of one.
+        """
         room = min(self._hand.room(signal) for signal in signals)
         if len(signals) > room and not idle:
             # Each in its turn: one entry of every signal would be more than there is room for.
@@ -210,40 +249,38 @@ class Consumer:
             if len(signals) < len(self._signals):
                 limit_s = min(limit_s, PARTIAL_BLOCK_S)
             block_s = max(0.001, min(limit_s, self._claim_at - monotonic()))
-        self._read(signals, max(1, room // len(signals)), block_s=block_s)
+        count = max(1, room // len(signals))
+        return self._received(self._taking.read(signals, count, block_s=block_s), count)
 
-    def _read(self, signals: Sequence[str], count: int, *, block_s: float) -> None:
-        self.taking_since = asked_at = monotonic()
-        try:
-            deliveries = self._reading.read(
-                signals, self._config.group, self._consumer, count=count, block_s=block_s
-            )
-        finally:
-            self.taking_since = None
-        self._polled()
-        if not deliveries:
-            return
+    def _received(self, taken: Taken, count: int) -> bool:
+        """Take what a read has brought. Returns whether there are more of a signal."""
+        deliveries, asked_at = taken
         by_signal: dict[str, list[Delivery]] = {}
         for delivery in deliveries:
             by_signal.setdefault(delivery.signal, []).append(delivery)
-        for signal, some in by_signal.items():
-            self._take(signal, some, asked_at)
-            if len(some) >= count:
-                self._hot.append(signal)
+        more = [signal for signal, some in by_signal.items() if len(some) >= count]
+        self._hot += more
+        self._take(by_signal, asked_at)
+        return bool(more)
 
-    def _take(self, signal: str, deliveries: Sequence[Delivery], asked_at: float) -> None:
-        """Take entries in hand and have them run.
-
-        Their leases begin when the server hands them out, which is at some time after the question;
-        the answer may have been long on its way.
-        """
+    def _take(self, deliveries: Mapping[str, Sequence[Delivery]], asked_at: float) -> None:
+        """Take entries in hand, by signal, and have them run."""
         begin = self._processor.begin
-        runs = [begin(delivery, asked_at) for delivery in deliveries]
-        self._hand.add(signal, runs)
-        if self._stopped.is_set():
-            self._give_back(runs)
-        else:
-            self._executor.submit(signal, runs)
+        runs = {
+            signal: [begin(delivery, asked_at) for delivery in some]
+            for signal, some in deliveries.items()
+        }
+        for signal, some in runs.items():
+            self._hand.add(signal, some)
+        try:
+            if runs:
+                self._ask_ahead()
+        finally:  # whether or not it could be asked
+            for signal, some in runs.items():
+                if self._stopped.is_set():
+                    self._give_back(some)
+                else:
+                    self._executor.submit(signal, some)
 
     def _give_back(self, runs: Sequence[Run]) -> None:
         """Return entries that have not begun."""
@@ -268,18 +305,7 @@ class Consumer:
             if not signals:
                 return
             count = min(rooms[signal] for signal in signals)
-            self.taking_since = asked_at = monotonic()
-            try:
-                deliveries = self._broker.claim(
-                    signals,
-                    self._config.group,
-                    self._consumer,
-                    min_idle_s=self._config.lease_s,
-                    count=count,
-                )
-            finally:
-                self.taking_since = None
-            self._polled()
+            deliveries, asked_at = self._taking.claim(signals, count)
             innocent: dict[str, list[Delivery]] = {}
             own = self._own(deliveries, asked_at)
             for delivery in deliveries:
@@ -294,8 +320,7 @@ class Consumer:
                         return
                 else:
                     innocent.setdefault(delivery.signal, []).append(delivery)
-            for signal, some in innocent.items():
-                self._take(signal, some, asked_at)
+            self._take(innocent, asked_at)
             if deliveries:
                 logger.info(
                     "took over %d entries that were left behind", len(deliveries) - len(own)

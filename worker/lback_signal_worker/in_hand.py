@@ -105,4 +105,4 @@ class InHand:
                     used += unfinished / self._prefetch.allowance(self._averages.get(other))
             free = self._prefetch.max_entries - len(self._runs)
         room = min(int((1.0 - used) * allowance + 1e-6), free)
-        return room if room >= self._prefetch.threshold(allowance) else 0
+        return self._prefetch.worth(max(0, room), allowance)

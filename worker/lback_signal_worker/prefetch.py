@@ -43,12 +43,16 @@ class Prefetch:
         per_slot = WORK_S / max(average_s, 1e-9)
         return int(min(max(per_slot, 1.0) * self.slots, self.max_entries))
 
-    def threshold(self, allowance: int) -> int:
-        """Return how much room is worth a read: half of a large allowance, else any.
+    def worth(self, room: int, allowance: int) -> int:
+        """Return how many entries are worth a read now; 0 when none are.
 
-        Half of a large allowance is still in hand then, so that no slot runs dry.
+        Of a small allowance as many as there is room for; of a large one a third, when there is
+        room for that: one third runs, one is being settled, and one is on its way.
         """
-        return allowance // 2 if allowance >= 4 * self.slots else 1
+        if allowance < 4 * self.slots:
+            return room
+        third = allowance // 3
+        return third if room >= third else 0
 
     def chunk(self, average_s: float | None, waiting: int) -> int:
         """Return how many of the waiting entries one slot takes at once."""

@@ -1,0 +1,95 @@
+"""Asking for the next entries before the last ones run."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from support.waiting import wait_until
+from support.worker_parts import SIGNAL, FakeBroker
+from support.worker_reading import Reading
+
+from lback_relay.errors import BrokerUnavailable
+
+
+@pytest.fixture
+def broker() -> FakeBroker:
+    """Return a broker of the test's own."""
+    return FakeBroker()
+
+
+def test_the_next_question_goes_out_before_what_was_taken_runs(broker: FakeBroker) -> None:
+    """Once it runs, this thread may have to wait for the interpreter."""
+    reading = Reading(broker, SIGNAL)
+    consumer = reading.consumer
+    consumer._grouped, consumer._claim_at = True, math.inf
+    reading.hand.measured(SIGNAL, 0.0)
+    broker.more = 1000
+    asked: list[int] = []
+    reading.on_submit = lambda: asked.append(len(broker.of("ask")))
+    consumer._turn()
+    assert asked == [1]
+    assert consumer.taking_since is not None
+    consumer._turn()
+    assert asked == [1, 2]
+    assert [count for _, count in broker.of("ask")] == [333, 333]
+    assert reading.hand.count == 666
+    reading.end_without_thread()
+
+
+@pytest.mark.parametrize("due", ["claim", "others", "stop"])
+def test_nothing_is_asked_ahead_when_something_else_is_due(broker: FakeBroker, due: str) -> None:
+    """It would have to wait for the answer."""
+    reading = Reading(broker, SIGNAL, "other")
+    consumer = reading.consumer
+    consumer._grouped, consumer._claim_at, consumer._hot = True, math.inf, [SIGNAL]
+    consumer._others_at = math.inf
+    reading.hand.measured(SIGNAL, 0.0)
+    broker.more = 1000
+    consumer._turn()
+    assert len(broker.of("ask")) == 1
+    if due == "claim":
+        consumer._claim_at = 0.0
+    elif due == "others":
+        consumer._others_at = 0.0
+    else:
+        consumer.stop()
+    consumer._turn()
+    assert len(broker.of("ask")) == 1
+    assert consumer.taking_since is None
+    assert [len(given) for given in broker.of("give_back")] == ([333] if due == "stop" else [])
+    reading.end_without_thread()
+
+
+def test_what_was_taken_runs_when_the_next_question_fails(broker: FakeBroker) -> None:
+    """It is in hand, and nobody would run it later."""
+    broker.fails["ask"] = [BrokerUnavailable("away")]
+    reading = Reading(broker, SIGNAL)
+    consumer = reading.consumer
+    consumer._grouped, consumer._claim_at = True, math.inf
+    reading.hand.measured(SIGNAL, 0.0)
+    broker.more = 1000
+    with pytest.raises(BrokerUnavailable):
+        consumer._turn()
+    assert consumer.taking_since is None
+    reading.release.set()
+    wait_until(lambda: len(reading.done) == 333, what="their ends")
+    reading.executor.close()
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_what_was_asked_for_when_the_worker_stops_goes_back(
+    broker: FakeBroker, *, closed: bool
+) -> None:
+    """Or it would wait for its lease's end; a connection that stopping has closed does no harm."""
+    reading = Reading(broker, SIGNAL, lease_s=3600)
+    reading.hand.measured(SIGNAL, 0.0)
+    broker.more = 1000
+    reading.on_submit = reading.consumer.stop
+    broker.fails["answer"] = [ValueError("read of closed file")] if closed else []
+    reading.thread.start()
+    reading.thread.join(60)
+    assert not reading.thread.is_alive()
+    assert [len(given) for given in broker.of("give_back")] == ([] if closed else [333])
+    assert reading.hand.count == 333
+    reading.end_without_thread()
