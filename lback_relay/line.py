@@ -33,7 +33,7 @@ from lback_relay.broker.base import Broker
 from lback_relay.circuit import Known
 from lback_relay.config import SignalConfig
 from lback_relay.errors import SpoolError
-from lback_relay.lane import Lane, Ticket
+from lback_relay.lane import MAX_BATCH, Lane, Ticket
 from lback_relay.sending import Sending
 from lback_relay.spool import Spool
 from lback_relay.spool_drain import Drain, DrainThread
@@ -46,8 +46,12 @@ CALL_SHARE: Final = 0.9
 """Of a waiting sender's time: what a call of the broker may take."""
 _LEAD_SHARE: Final = 1 - CALL_SHARE
 
-_log = logging.getLogger("lback_relay.publisher")
+PAUSE_EVERY: Final = 128
+PAUSE_S: Final = 50e-6
+"""While more than a batch waits, a sender pauses at every so many: the thread needs the interpreter
+several times for a batch, and from somebody who never pauses it gets it after 5 ms each time."""
 
+_log = logging.getLogger("lback_relay.publisher")
 _monotonic = time.monotonic
 
 
@@ -116,12 +120,15 @@ class Line:
 
     def put(self, signal: SignalConfig, encoded: bytes) -> None:
         """Queue an envelope and return at once."""
-        if len(self.sending.inbox) + self.sending.sorted >= self._max_queued:
+        queued = self.sending.queued()
+        if queued >= self._max_queued:
             self._overflow(signal, encoded)
             return
         self.sending.inbox.append((signal, encoded, None))
         if self._asleep:
             self._wake()
+        elif queued >= MAX_BATCH and queued % PAUSE_EVERY == 0:
+            time.sleep(PAUSE_S)
 
     def put_and_wait(self, signal: SignalConfig, encoded: bytes, timeout_s: float) -> None:
         """Queue an envelope and wait until the broker has it, as long as there is hope.
@@ -135,7 +142,7 @@ class Line:
         if hopeless and not self.sending.spools(lane):
             self.put(signal, encoded)
             return
-        if len(self.sending.inbox) + self.sending.sorted >= self._max_queued:
+        if self.sending.queued() >= self._max_queued:
             self._overflow(signal, encoded)
             return
         began_at = _monotonic()
@@ -151,9 +158,8 @@ class Line:
                 logging.WARNING,
                 "The broker has not answered within %.3g s (see publish_timeout_s): "
                 "the signal stays queued and is sent in the background",
-                timeout_s,
-                signal=signal.name,
-            )
+                timeout_s, signal=signal.name,
+            )  # fmt: skip
 
     def _wait_for(self, ticket: Ticket, began_at: float, timeout_s: float) -> None:
         led = False
@@ -198,12 +204,9 @@ class Line:
             try:
                 with self._starting:
                     self.spool.append(
-                        signal.name,
-                        lane.producer_id,
-                        lane.first_sequence,
-                        signal.delivery,
+                        signal.name, lane.producer_id, lane.first_sequence, signal.delivery,
                         [encoded],
-                    )
+                    )  # fmt: skip
                     lane.first_sequence += 1
                     self.sending.spooled += 1
             except SpoolError as error:
@@ -275,10 +278,8 @@ class Line:
             self._asleep = False
             thread = self._thread
             if thread is None or not thread.is_alive():
-                thread = threading.Thread(
-                    target=self._run, name="lback-relay-publisher", daemon=True
-                )
-                self._thread = thread
+                name = "lback-relay-publisher"
+                self._thread = thread = threading.Thread(target=self._run, name=name, daemon=True)
                 try:
                     thread.start()
                 except RuntimeError as error:  # no threads left, or the interpreter is ending
@@ -388,9 +389,8 @@ class Line:
                 logging.ERROR,
                 "Not sent within flush_timeout_s: %d signals, after %s s; "
                 "they are lost if the process ends now",
-                queued,
-                flush_timeout_s,
-            )
+                queued, flush_timeout_s,
+            )  # fmt: skip
         elif self.spool is not None:
             self._say(
                 logging.WARNING,

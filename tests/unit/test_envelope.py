@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import uuid
 from datetime import datetime, timezone
+from typing import Final
 
 import pytest
 
@@ -48,6 +51,28 @@ def test_ids_are_unique_and_in_order_of_time() -> None:
     assert ids == sorted(ids)
     assert len({new_envelope_id(7) for _ in range(1000)}) == 1000
     assert new_envelope_id() > new_envelope_id(1_700_000_000_000)
+
+
+FORKED: Final = """
+import os
+from lback_relay.envelope import new_envelope_id
+
+first = new_envelope_id(7)
+heard, said = os.pipe()
+if os.fork() == 0:
+    os.write(said, " ".join(new_envelope_id(7) for _ in range(300)).encode())
+    os._exit(0)
+os.close(said)
+childs = os.fdopen(heard).read().split()
+print(len({first, *childs, *(new_envelope_id(7) for _ in range(300))}))
+"""
+
+
+def test_a_forked_child_makes_ids_of_its_own() -> None:
+    """The digits that were drawn ahead are its parent's."""
+    command = [sys.executable, "-c", FORKED]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == "601\n"
 
 
 def test_the_origin_names_the_process_of_the_moment() -> None:

@@ -423,6 +423,26 @@ def test_flush_gives_up_on_a_line_that_is_held(
     assert publisher.flush()
 
 
+def test_a_sender_that_outruns_the_thread_lets_it_run(
+    broker: RecordingBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue would fill up though the broker is quick; a short queue costs nobody a pause."""
+    line = line_module.Line(connecting(broker), max_queued=10_000)
+    pauses: list[tuple[int, float]] = []
+    with line._held:
+        line.put(SIGNAL, b"0")  # begins the thread, which finds the line held
+        wait_until(lambda: not line._asleep, what="the thread")
+        note = lambda pause_s: pauses.append((line.sending.queued(), pause_s))  # noqa: E731
+        monkeypatch.setattr(line_module.time, "sleep", note)
+        for number in range(1, 1000):
+            line.put(SIGNAL, b"%d" % number)
+        monkeypatch.undo()
+    assert pauses == [(queued + 1, line_module.PAUSE_S) for queued in (512, 640, 768, 896)]
+    assert line.flush(60)
+    assert broker.streams[SIGNAL.name] == numbered(1000)
+    line.close(0)
+
+
 def test_who_comes_during_a_flush_is_not_left_waiting(
     broker: RecordingBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
