@@ -2,7 +2,8 @@
 
 What nobody can do better by much on this machine, with no guarantee at all: no lease, no retry, no
 spool, one thread. ``batched`` reads, unpacks and acknowledges in batches; ``pipelined`` packs and
-sends in batches; ``single`` packs and sends one at a time.
+sends in batches; ``single`` packs and sends one at a time. ``dispatched`` is ``pipelined`` for what
+comes out of Lback's own dispatcher: the least that anything can do which relays its signals.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any, Final
 import msgpack
 import redis
 from benchmarks.peers.marks import PAYLOAD, URL
+from benchmarks.signals import SIGNAL
+from lback.core.signals import SignalDispatcher
 
 BATCH: Final = 256
 STREAM: Final = "floor"
@@ -47,6 +50,26 @@ def single(client: Any, count: int) -> None:
         client.execute_command("XADD", STREAM, "*", "e", pack(PAYLOAD))
 
 
+def dispatched(client: Any, count: int) -> None:
+    """Pack what a signal's receiver gets, and send in batches."""
+    pack = msgpack.packb
+    packed: list[bytes] = []
+
+    def receiver(sender: Any, **payload: Any) -> None:
+        packed.append(pack(payload))
+
+    dispatcher = SignalDispatcher()
+    dispatcher.connect(SIGNAL, receiver)
+    for start in range(0, count, BATCH):
+        for _ in range(min(BATCH, count - start)):
+            dispatcher.send(SIGNAL, None, **PAYLOAD)
+        with client.pipeline(transaction=False) as pipeline:
+            for body in packed:
+                pipeline.execute_command("XADD", STREAM, "*", "e", body)
+            pipeline.execute()
+        packed.clear()
+
+
 def batched(client: Any, count: int) -> None:
     """Read, unpack and acknowledge in batches."""
     unpack = msgpack.unpackb
@@ -66,7 +89,7 @@ def main(kind: str, count: int) -> None:
     """Run one, and print its figures."""
     client = _client()
     runs: dict[str, Callable[[Any, int], None]] = {
-        "pipelined": pipelined, "single": single, "batched": batched,
+        "pipelined": pipelined, "single": single, "batched": batched, "dispatched": dispatched,
     }  # fmt: skip
     if kind == "batched":
         pipelined(client, count)

@@ -103,6 +103,11 @@ METRICS: Final = {
             ),
         ),
         Metric(
+            name="sends_least",
+            title="no relay: dispatcher, msgpack, pipelined XADD",
+            floor="pipelined XADD",
+        ),
+        Metric(
             name="sends_sync_1",
             title="sends that wait for the broker, one thread",
             floor="one plain XADD at a time",
