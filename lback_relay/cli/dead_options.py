@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from lback_relay.cli.dead_selection import REASONS, is_entry_id, parse_age
-from lback_relay.cli.options import broker_options
+from lback_relay.cli.options import broker_options, not_empty
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -44,27 +44,27 @@ class EntryId(click.ParamType):
         return text
 
 
-def _not_empty(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    """Refuse a text that is in every error: an empty variable of a script must not mean all."""
-    if value == "":
-        raise click.BadParameter("is empty; leave it out, or give a text")
-    return value
-
-
 def place_options(command: Command) -> Command:
     """Give a command ``--signal`` and ``--group``."""
-    signal = click.option("--signal", metavar="NAME", help="Only those of this signal.")
-    group = click.option("--group", metavar="NAME", help="Only those of this group of workers.")
+    signal = click.option(
+        "--signal", metavar="NAME", callback=not_empty, help="Only those of this signal."
+    )
+    group = click.option(
+        "--group", metavar="NAME", callback=not_empty, help="Only those of this group of workers."
+    )
     return signal(group(command))
 
 
 def selecting(command: Command) -> Command:
     """Give a command the options that choose letters."""
     options = [
-        click.option("--handler", metavar="NAME", help="Only those of this handler."),
+        click.option(
+            "--handler", metavar="NAME", callback=not_empty,
+            help="Only those of this handler; - for those without one.",
+        ),
         click.option("--reason", type=click.Choice(REASONS), help="Only those that died of this."),
         click.option(
-            "--error", metavar="TEXT", callback=_not_empty,
+            "--error", metavar="TEXT", callback=not_empty,
             help="Only those with this text in their error.",
         ),
         click.option(

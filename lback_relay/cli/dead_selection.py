@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from lback_relay.broker.base import Broker, DeadLetterRecord, DeadLetterStream
+from lback_relay.cli.text import ABSENT
 
 PAGE: Final = 50
 REASONS: Final = ("attempts", "rejected", "malformed", "unverified", "crashed", "timeout")
@@ -47,7 +48,7 @@ class Selection:
         ids: one of these.
         signal: of this signal.
         group: of this group.
-        handler: of the handler of this name.
+        handler: of the handler of this name; "-" for those that reached none, as they are listed.
         reason: why it died.
         error: is part of its error, in any case.
         older_than_s: died at least so long ago.
@@ -82,7 +83,7 @@ class Selection:
         until, after = self.until_ms(now_ms), self.after_ms(now_ms)
         return (
             (not self.ids or record.entry_id in self.ids)
-            and (self.handler is None or letter.handler == self.handler)
+            and (self.handler is None or (letter.handler or ABSENT) == self.handler)
             and (self.reason is None or letter.reason == self.reason)
             and (self.error is None or self.error.casefold() in letter.error.casefold())
             and (until is None or record.dead_at_ms <= until)

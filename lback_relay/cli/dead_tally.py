@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from lback_relay.broker.base import DeadLetterRecord
-from lback_relay.cli.text import age, printable, shortened, table
+from lback_relay.cli.text import ABSENT, age, printable, shortened, table
 from lback_relay.redaction import redact_text
 
 _MIN_ERROR_WIDTH = 30
@@ -90,7 +90,7 @@ class Tally:
         header = ("signal", "group", "handler", "reason", "letters", "oldest", "newest")
         rows = [
             (
-                *(printable(part) or "-" for part in kind),
+                *(printable(part) or ABSENT for part in kind),
                 f"{count.letters:,}",
                 age((now_ms - count.oldest_ms) / 1000),
                 age((now_ms - count.newest_ms) / 1000),
@@ -114,8 +114,8 @@ class Tally:
                 age((now_ms - row.dead_at_ms) / 1000),
                 printable(row.signal),
                 printable(row.group),
-                printable(row.handler) or "-",
-                printable(row.reason) or "-",
+                printable(row.handler) or ABSENT,
+                printable(row.reason) or ABSENT,
                 str(row.attempts),
             )
             for row in newest

@@ -64,6 +64,16 @@ def broker_options(command: Command) -> Command:
     return config_options()(url(command))
 
 
+def not_empty(_ctx: click.Context, _option: click.Parameter, value: Any) -> Any:
+    """Refuse an empty text: a variable of a script that is not set must not mean all, nor nothing.
+
+    The callback of an option that takes text, once or several times.
+    """
+    if value == "" or (isinstance(value, tuple) and "" in value):
+        raise click.BadParameter("is empty; leave it out, or give a text")
+    return value
+
+
 def check_one_source(settings: Path | None, config_file: Path | None) -> None:
     """Refuse two places for one config.
 

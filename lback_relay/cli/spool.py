@@ -11,7 +11,7 @@ import click
 
 from lback_relay.broker import Broker
 from lback_relay.cli.exits import EXIT_BROKER, EXIT_INTERRUPTED
-from lback_relay.cli.options import broker_options, opened_broker, read_broker_config
+from lback_relay.cli.options import broker_options, not_empty, opened_broker, read_broker_config
 from lback_relay.cli.progress import Progress, stoppable
 from lback_relay.cli.text import table
 from lback_relay.config import RelayConfig
@@ -60,7 +60,14 @@ def status(*, settings: Path | None, config_file: Path | None, url: str | None) 
 
 @spool.command()
 @broker_options
-@click.option("--signal", "signals", multiple=True, metavar="NAME", help="Only this signal.")
+@click.option(
+    "--signal",
+    "signals",
+    multiple=True,
+    metavar="NAME",
+    callback=not_empty,
+    help="Only this signal.",
+)
 @click.option(
     "--file",
     "path",

@@ -7,6 +7,10 @@ control character of theirs reaches a terminal.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Final
+
+ABSENT: Final = "-"
+"""What is listed in the place of a name that is not there."""
 
 
 def table(

@@ -257,6 +257,17 @@ def test_a_dry_run_changes_nothing(run: Run, broker: Broker) -> None:
     assert redone(broker) == []
 
 
+def test_letters_without_a_handler_are_chosen_as_they_are_listed(run: Run, broker: Broker) -> None:
+    """By "-"; a variable of a script that is not set chooses nothing."""
+    kept = die(broker, {})
+    die(broker, b"\xc1", handler="", reason="malformed")
+    assert run("list", "--handler", "-").output.startswith("1 dead letter\n")
+    assert run("drop", "--handler", "").exit_code == 2
+    assert len(ids(broker)) == 2
+    assert run("drop", "--handler", "-").output == "dropped 1 dead letter\n"
+    assert ids(broker) == kept
+
+
 def test_what_can_not_be_decoded_stays(run: Run, broker: Broker) -> None:
     """With a sentence each, for the first ones; the others are retried."""
     wrong = die(broker, *[b"\xc1"] * 12)
@@ -314,6 +325,10 @@ def test_what_somebody_else_has_taken_is_not_doubled(
         (("list", "--older-than", "3"), "is no age"),
         (("list", "--reason", "boredom"), "Invalid value"),
         (("drop", "--error", ""), "is empty"),
+        (("drop", "--handler", ""), "is empty"),
+        (("retry", "--signal", ""), "is empty"),
+        (("list", "--group", ""), "is empty"),
+        (("show", "1-0", "--group", ""), "is empty"),
         (("list", "--config", "a", "--settings", "b"), "not both"),
         (("list", "--url", "http://x"), "--url: "),
         (("list", "--url", "memory://x"), "it holds nothing of other processes"),

@@ -185,6 +185,13 @@ def test_a_newer_format_is_refused(state: Path, namespace: str) -> None:
     assert done.returncode == 2
 
 
+def test_an_empty_signal_is_refused(state: Path) -> None:
+    """A variable that is not set would find that nothing waits."""
+    done = run("drain", "--url", NOWHERE, "--signal", "a", "--signal", "", state=state)
+    assert done.returncode == 2
+    assert "Invalid value for '--signal': is empty" in done.stderr
+
+
 def test_no_spool_is_said(state: Path) -> None:
     """A broker inside of a process has none, and it can be turned off."""
     inside = run("status", "--url", "memory://", state=state)

@@ -51,6 +51,15 @@ def test_an_id_is_told_by_its_form(text: str, right: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("handler", "chosen", "taken"),
+    [("", "-", True), ("welcome", "-", False), ("", "", False), ("", "welcome", False)],
+)
+def test_no_handler_is_chosen_as_it_is_listed(handler: str, chosen: str, taken: bool) -> None:
+    """An empty name is nobody's."""
+    assert Selection(handler=chosen).takes(a_letter(handler=handler), NOW_MS) is taken
+
+
+@pytest.mark.parametrize(
     ("chosen", "taken"),
     [
         ({}, True),
