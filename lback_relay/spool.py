@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -34,6 +33,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 from lback_relay.envelope import BROADCAST, QUEUE
 from lback_relay.errors import SpoolDamaged, SpoolError
 from lback_relay.held_connection import HeldConnection
+from lback_relay.spool_rights import make_folder
 
 FORMAT: Final = 1
 """Version of the table; a file of another one is refused."""
@@ -248,8 +248,15 @@ class Spool:
         ]
 
     def exists(self) -> bool:
-        """Return whether anything was ever written here."""
-        return self.path.exists()
+        """Return whether anything was ever written here.
+
+        Raises:
+            SpoolError: this user may not look.
+        """
+        try:
+            return self.path.exists()
+        except OSError as error:
+            raise _spool_error(self.path, error) from error
 
     # the file --------------------------------------------------------------------------------
 
@@ -259,24 +266,7 @@ class Spool:
         Raises:
             SpoolError: it can't be made, or others may write to it.
         """
-        folder = self.path.parent
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            writable_by = folder.stat().st_mode & 0o022
-        except OSError as error:
-            raise SpoolError(
-                f"the spool's folder {folder} can't be made or used ({error.strerror}); set "
-                "spool_dir to a folder that this user may write to"
-            ) from error
-        if writable_by and sys.platform != "win32":
-            raise SpoolError(
-                f"others may write to the spool's folder {folder}; forbid it: chmod 700 {folder}"
-            )
-        if not os.access(folder, os.W_OK):
-            raise SpoolError(
-                f"the spool's folder {folder} can't be written to; set spool_dir to a folder that "
-                "this user may write to"
-            )
+        make_folder(self.path.parent)
 
     def close(self) -> None:
         """Close the file. A later call opens it again."""

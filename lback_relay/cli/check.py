@@ -16,6 +16,7 @@ from lback_relay.keyring import VARIABLE
 from lback_relay.lback.catalogue import NEVER_SENT, OPTIONAL, SIGNALS, kind_of
 from lback_relay.signing import signer_of
 from lback_relay.spool_place import open_spool
+from lback_relay.spool_rights import check_folder
 
 PING_TIMEOUT_S = 3.0
 
@@ -57,7 +58,8 @@ def _show(config: RelayConfig) -> None:
     click.echo(f"broker      {config.masked_url}")
     click.echo(f"namespace   {config.namespace}")
     click.echo(f"publishing  {config.publishing}")
-    click.echo(f"spool       {_spool(config)}")
+    spool, problem = _spool(config)
+    click.echo(f"spool       {spool}")
     click.echo(f"e-mail      {'relayed' if config.email else 'not relayed'}")
     click.echo(f"signing     {_signing(config)}")
     click.echo()
@@ -75,6 +77,8 @@ def _show(config: RelayConfig) -> None:
             click.echo()
     for warning in config.warnings:
         click.echo(f"warning: {warning}")
+    if problem:
+        click.echo(f"warning: nothing is kept while the broker is away: {problem}")
     count = len(config.signals)
     click.echo(f"config is right: {count} signal{'' if count == 1 else 's'} relayed")
 
@@ -87,18 +91,20 @@ def _signing(config: RelayConfig) -> str:
     return f"by the key {first}" + (f"; verifies {', '.join(others)}, too" if others else "")
 
 
-def _spool(config: RelayConfig) -> str:
-    """Say where the spool is, and how many envelopes wait in it."""
+def _spool(config: RelayConfig) -> tuple[str, str]:
+    """Say where the spool is and how many envelopes wait in it, and why it can't be used."""
     spool = open_spool(config)
     if spool is None:
-        return "none"
+        return "none", ""
+    folder = spool.path.parent
     try:
+        check_folder(folder)
         waiting = sum(each.envelopes for each in spool.waiting())
     except SpoolError as error:
-        return str(error)
+        return str(folder), str(error)
     finally:
         spool.close()
-    return f"{spool.path.parent}" + (f", {waiting} envelopes wait" if waiting else "")
+    return f"{folder}" + (f", {waiting} envelopes wait" if waiting else ""), ""
 
 
 def _row(signal: SignalConfig) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,7 @@ from lback_relay.errors import ConfigError, SpoolError
 from lback_relay.spool import Spool, Waiting
 from lback_relay.spool_drain import Drain
 from lback_relay.spool_place import spool_folder, spool_path
+from lback_relay.spool_rights import check_folder
 
 _SIZES: Final = ("B", "KiB", "MiB", "GiB")
 
@@ -52,9 +53,12 @@ def status(*, settings: Path | None, config_file: Path | None, url: str | None) 
     folder = _folder(config)
     own = spool_path(folder, config)
     click.echo(f"folder  {folder}")
-    others = sorted(path for path in folder.glob("*.spool") if path != own)
+    try:
+        check_folder(folder)
+    except SpoolError as error:
+        click.echo(f"lback-relay: {error}", err=True)
     _show(own, f"{config.masked_url}, namespace {config.namespace}")
-    for path in others:
+    for path in _others(folder, own):
         _show(path, "another broker or namespace")
 
 
@@ -162,12 +166,20 @@ def _folder(config: RelayConfig) -> Path:
     return folder
 
 
+def _others(folder: Path, own: Path) -> list[Path]:
+    """Return the other files; none of a folder that may not be entered, which has been said."""
+    with suppress(PermissionError):
+        return sorted(path for path in folder.glob("*.spool") if path != own)
+    return []
+
+
 def _show(path: Path, what: str) -> None:
     """Show one file; one that can't be read is said, and the others are shown."""
     found = Spool(path)
     click.echo()
-    click.echo(f"{path.name}  {_size(path.stat().st_size if path.exists() else 0)}  for {what}")
     try:
+        size = path.stat().st_size if found.exists() else 0
+        click.echo(f"{path.name}  {_size(size)}  for {what}")
         _list(found.waiting())
     except SpoolError as error:
         click.echo(f"lback-relay: {error}", err=True)

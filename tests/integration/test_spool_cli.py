@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from support.brokers import raw_client
 from support.outboxes import in_stream
 
 from lback_relay.broker.keys import Keys
+from lback_relay.cli import main
 from lback_relay.config import RelayConfig, SignalConfig
 from lback_relay.relay import Relay
 from lback_relay.spool import Spool
@@ -183,6 +188,65 @@ def test_a_newer_format_is_refused(state: Path, namespace: str) -> None:
     done = run("drain", "--url", NOWHERE, state=state, LBACK_RELAY_NAMESPACE=namespace)
     assert "written by another version of lback_relay (format 99" in done.stderr
     assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        ("shared", "others may write to the spool's folder {}; set spool_dir to a folder of its"),
+        ("file/deeper", "the spool's folder {} can't be made or used (Not a directory)"),
+    ],
+)
+def test_a_folder_that_can_not_be_used_is_said_before_an_outage(
+    state: Path, folder: str, said: str
+) -> None:
+    """By check as a warning, and by status; neither makes anything."""
+    state.parent.joinpath("shared").mkdir()
+    state.parent.joinpath("shared").chmod(0o1777)
+    state.parent.joinpath("file").write_text("")
+    file = state.parent / "relay.toml"
+    file.write_text(f'url = "{NOWHERE}"\n[signals.order_paid]\n')
+    there = sorted(state.parent.rglob("*"))
+    path = str(state.parent / folder)
+    checked = run(
+        "check", "--config", str(file), "--no-ping", state=state, group=(),
+        LBACK_RELAY_SPOOL_DIR=path,
+    )  # fmt: skip
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert f"spool       {path}\n" in checked.stdout
+    warning = f"warning: nothing is kept while the broker is away: {said.format(path)}"
+    assert warning in checked.stdout
+    status = run("status", "--url", NOWHERE, state=state, LBACK_RELAY_SPOOL_DIR=path)
+    assert status.returncode == 0
+    assert status.stdout.startswith(f"folder  {path}\n")
+    assert status.stderr.startswith(f"lback-relay: {said.format(path)}")
+    assert sorted(state.parent.rglob("*")) == there
+
+
+def test_a_folder_that_may_not_be_entered_is_said(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In sentences. The tests may run as root, who may enter everything."""
+    folder = state / "closed"
+
+    def closed(look: Callable[..., Any]) -> Callable[..., Any]:
+        def denied(path: Path, *arguments: Any, **options: Any) -> Any:
+            if folder in (path, path.parent):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return look(path, *arguments, **options)
+
+        return denied
+
+    with monkeypatch.context() as patch:
+        for look in ("stat", "glob", "exists"):
+            patch.setattr(Path, look, closed(getattr(Path, look)))
+        done = CliRunner().invoke(
+            main,
+            ["spool", "status", "--url", NOWHERE],
+            env={"LBACK_RELAY_SPOOL_DIR": str(folder)},
+        )
+    assert done.exit_code == 0, done.exception
+    assert f"the spool's folder {folder} can't be made or used (Permission denied)" in done.output
 
 
 def test_an_empty_signal_is_refused(state: Path) -> None:

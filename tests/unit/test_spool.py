@@ -16,6 +16,7 @@ from lback_relay.config import RelayConfig
 from lback_relay.errors import SpoolDamaged, SpoolError
 from lback_relay.spool import Spool
 from lback_relay.spool_place import open_spool, spool_folder, spool_path
+from lback_relay.spool_rights import check_folder
 
 QUEUE = ("queue",)
 
@@ -169,6 +170,63 @@ def test_a_folder_that_others_write_to_is_refused(spool: Spool, path: Path) -> N
     path.parent.chmod(0o770)
     with pytest.raises(SpoolError, match=r"others may write .* chmod 700"):
         filled(spool, 1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other rights")
+@pytest.mark.parametrize(("mode", "uid"), [(0o1777, None), (0o777, 4711)])
+def test_a_folder_of_many_is_not_to_be_closed(
+    path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, uid: int | None
+) -> None:
+    """As /tmp, which everybody needs, or another user's: the remedy is a folder of its own."""
+    path.parent.mkdir()
+    path.parent.chmod(mode)
+    if uid is not None:
+        monkeypatch.setattr("lback_relay.spool_rights.os.geteuid", lambda: uid)
+    with pytest.raises(SpoolError, match="others may write ") as refused:
+        check_folder(path.parent)
+    assert "chmod" not in str(refused.value)
+    assert f"such as {path.parent}/lback-relay" in str(refused.value)
+
+
+def test_a_folder_is_checked_before_it_is_made(tmp_path: Path) -> None:
+    """What will not do is said, and nothing is made."""
+    check_folder(tmp_path / "a" / "b")
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        with pytest.raises(SpoolError, match=r"can't be made or used \(Not a directory\)"):
+            check_folder(folder)
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
+def test_a_file_system_without_files_is_no_place_for_a_folder() -> None:
+    """Its rights alone would let root make one."""
+    with pytest.raises(SpoolError, match=r"/proc/x/y can't be made in /proc, .* set spool_dir"):
+        check_folder(Path("/proc/x/y"))
+
+
+def test_a_place_without_the_right_to_write_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the folder is there or not. The tests may run as root, who may do everything."""
+    monkeypatch.setattr("lback_relay.spool_rights.os.access", lambda *_: False)
+    with pytest.raises(SpoolError, match=f"can't be made in {tmp_path}, .* set spool_dir"):
+        check_folder(tmp_path / "a" / "b")
+    with pytest.raises(SpoolError, match=f"folder {tmp_path} can't be written to; set spool_dir"):
+        check_folder(tmp_path)
+
+
+def test_a_folder_that_may_not_be_entered_is_an_error_of_the_spool(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads it is told as of any other file that can't be read."""
+
+    def denied(_path: Path) -> bool:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "exists", denied)
+    with pytest.raises(SpoolError, match=r"can't be used .*Permission denied"):
+        spool.waiting()
 
 
 def test_a_folder_that_can_not_be_made_is_named(tmp_path: Path) -> None:
