@@ -163,16 +163,30 @@ def open_database(url: str) -> Engine:
         ConfigError: the URL, or the driver that it needs, can't be used.
     """
     try:
-        from sqlalchemy import create_engine
+        from sqlalchemy import create_engine, make_url
         from sqlalchemy.exc import ArgumentError
 
-        return create_engine(url)
+        read = make_url(url)
+        engine = create_engine(read)
     except ImportError as error:
         problem = f"the package {error.name!r} is missing; install it to reach the database"
         raise ConfigError([problem], source="the database") from error
-    except ArgumentError as error:
+    except (ArgumentError, ValueError):  # their texts may quote the password
         problem = "its URL can't be read; it looks like postgresql+psycopg://user@host/name"
-        raise ConfigError([problem], source="the database") from error
+        raise ConfigError([problem], source="the database") from None
+    if read.password is not None and _misplaced_at(url):
+        problem = "its URL can't be read: percent-encode '@' in its password ('@' is %40)"
+        raise ConfigError([problem], source="the database")
+    return engine
+
+
+def _misplaced_at(url: str) -> bool:
+    """Tell whether an "@" stands behind the one that ends the password: that was not escaped.
+
+    SQLAlchemy takes what follows the first one for the host, which drivers show.
+    """
+    _user, _colon, behind = url.partition("://")[2].partition(":")
+    return "@" in behind.partition("@")[2]
 
 
 @contextmanager

@@ -137,6 +137,8 @@ def test_watching_goes_on_until_it_is_stopped(
     [
         ("sqlite:////nowhere/at/all.db", "unable to open database file"),
         ("no url", "its URL can't be read"),
+        ("postgresql+psycopg://u:hunter2@h:abc/x", "its URL can't be read"),
+        ("postgresql+psycopg://u:top@hunter2@127.0.0.1:1/x", "percent-encode '@' in its password"),
         ("oracle+nothing://user:hunter2@host/x", "the database: "),
         ("mysql+psycopg_missing://u:hunter2@h/x", "the database: "),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -389,12 +390,32 @@ def test_the_first_request_begins_the_sweep(engine: Engine, broker: RecordingBro
 
 
 @pytest.mark.parametrize(
-    ("url", "said"), [("nothing", "can't be read"), ("sqlite+nodriver:///x", "the database: ")]
+    ("url", "said"),
+    [
+        ("nothing", "can't be read"),
+        ("sqlite+nodriver:///x", "the database: "),
+        ("postgresql+psycopg://u:hunter2@h:abc/x", "can't be read"),
+        ("postgresql+psycopg://u:hunter2", "can't be read"),
+        ("postgresql+psycopg://u:pass@hunter2@127.0.0.1:1/x", "'@' is %40"),
+        ("postgresql+psycopg://u:pass@word/hunter2@127.0.0.1:1/x", "'@' is %40"),
+        ("postgresql+psycopg://u:pass@word?hunter2@127.0.0.1:1/x", "'@' is %40"),
+    ],
 )
 def test_a_database_that_can_not_be_opened_is_told(url: str, said: str) -> None:
-    """As an error of the config."""
-    with pytest.raises(ConfigError, match=said):
+    """As an error of the config, without a part of a password, nor in the error behind it."""
+    with pytest.raises(ConfigError, match=said) as refused:
         open_database(url)
+    shown = "".join(traceback.format_exception(refused.value, limit=0))
+    assert not any(part in shown for part in ("hunter2", "pass@", "word/", "word?"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql+psycopg://user@server:p%40ss@127.0.0.1:1/x", "postgresql+psycopg://u:p/#?@h/x"],
+)
+def test_a_password_that_can_be_told_is_left_alone(url: str) -> None:
+    """Only what can't be told from the host is refused."""
+    open_database(url).dispose()
 
 
 def test_nothing_is_logged_when_all_is_well(
