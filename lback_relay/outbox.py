@@ -30,7 +30,9 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote, urlsplit
 
 from lback_relay import outbox_table
 from lback_relay.broker import connect
@@ -43,7 +45,7 @@ from lback_relay.throttle import ThrottledLog
 from lback_relay.transaction import after_commit, session_at_hand
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import URL, Connection, Engine
 
     from lback_relay.broker import Broker
 
@@ -156,11 +158,16 @@ class Outbox:
         return line
 
 
-def open_database(url: str) -> Engine:
-    """Return an engine for a database's URL.
+def open_database(url: str, *, create: bool = False) -> Engine:
+    """Return an engine for a database's URL. Nothing is opened.
+
+    Args:
+        url: SQLAlchemy's.
+        create: let SQLite make a file that is not there.
 
     Raises:
-        ConfigError: the URL, or the driver that it needs, can't be used.
+        ConfigError: the URL, or the driver that it needs, can't be used; or it names a SQLite
+            database that is in memory, or a file that is not there.
     """
     try:
         from sqlalchemy import create_engine, make_url
@@ -177,7 +184,36 @@ def open_database(url: str) -> Engine:
     if read.password is not None and _misplaced_at(url):
         problem = "its URL can't be read: percent-encode '@' in its password ('@' is %40)"
         raise ConfigError([problem], source="the database")
+    if read.get_backend_name() == "sqlite":
+        _check_sqlite(read, create=create)
     return engine
+
+
+def _check_sqlite(url: URL, *, create: bool) -> None:
+    """See that there is a file, for SQLite would make an empty one of a misspelt name."""
+    if _in_memory(url):
+        problem = (
+            "a database in memory keeps no outbox; give the URL of a file, such as "
+            "sqlite:////srv/shop/db.sqlite3"
+        )
+        raise ConfigError([problem], source="the database")
+    name = url.database or ""
+    file = Path(unquote(urlsplit(name).path) if "uri" in url.query else name)
+    try:
+        there = create or file.exists()
+    except PermissionError:
+        there = True  # perhaps; SQLite says that it can't be opened
+    if not there:
+        problem = (
+            f"there is no file {file}; see that its name is right, or give --create-table, which "
+            "makes it with the outbox's table"
+        )
+        raise ConfigError([problem], source="the database")
+
+
+def _in_memory(url: URL) -> bool:
+    """Tell whether a SQLite database is in memory, where no other connection finds it."""
+    return ":memory:" in (url.database or ":memory:") or url.query.get("mode") == "memory"
 
 
 def _misplaced_at(url: str) -> bool:
@@ -203,7 +239,7 @@ def database_errors() -> Iterator[None]:
     except SQLAlchemyError as error:
         problem = (
             f"{described(error)}; see that it can be reached and that the table "
-            f"{outbox_table.TABLE_NAME} is there"
+            f"{outbox_table.TABLE_NAME} is there (lback-relay outbox --create-table makes it)"
         )
         raise ConfigError([problem], source="the database") from error
 
@@ -224,8 +260,7 @@ def _connection(session: Any) -> Connection:
     if bind.dialect.is_async:
         problem = "an AsyncSession can't write to the outbox; write 'on_commit'"
         raise ConfigError([problem], source="the database")
-    database = bind.engine.url.database or ":memory:"
-    if bind.dialect.name == "sqlite" and (":memory:" in database or "mode=memory" in database):
+    if bind.dialect.name == "sqlite" and _in_memory(bind.engine.url):
         problem = "a database in memory keeps no outbox; write 'on_commit'"
         raise ConfigError([problem], source="the database")
     connection: Connection = session.connection(bind_arguments=clause)

@@ -48,7 +48,8 @@ def outbox(
 
     Rows that a living process has in hand are left to it, for ten seconds at most. Exits with 0
     when nothing is left but those, 2 when the config or the database can't be used, 4 when the
-    broker does not answer or refuses a signal.
+    broker does not answer or refuses a signal. A SQLite file that is not there is made with
+    --create-table alone.
 
     \b
     Examples:
@@ -60,14 +61,16 @@ def outbox(
     from lback_relay.outbox import create_table as create
     from lback_relay.outbox_sweep import Sweep
 
+    if watch and dry_run:
+        raise click.UsageError("give either --watch or --dry-run, not both")
     config, url = _chosen(settings, config_file, database)
-    engine = open_database(url)
+    engine = open_database(url, create=create_table)
     sweep = Sweep(config.signals, broker_of(config))
     try:
         with database_errors():
             if create_table:
                 create(engine)
-            if watch and not dry_run:
+            if watch:
                 _watch(engine, sweep)
                 return
             refused = set() if dry_run else _sweep_once(engine, sweep)

@@ -102,8 +102,16 @@ def test_it_finds_the_database_of_a_project(tmp_path: Path, redis_url: str, name
     variables = {"LBACK_RELAY_URL": redis_url, "LBACK_RELAY_NAMESPACE": namespace}
     missing = run(folder=tmp_path, **variables)
     assert missing.returncode == 2
-    assert "no such table: lback_relay_outbox" in missing.stderr
-    assert "Traceback" not in missing.stderr
+    assert f"there is no file {tmp_path}/shop.db; " in missing.stderr
+    assert "--create-table" in missing.stderr
+    assert not (tmp_path / "shop.db").exists()
+    (tmp_path / "shop.db").touch()
+    empty = run(folder=tmp_path, **variables)
+    assert empty.returncode == 2
+    assert "no such table: lback_relay_outbox" in empty.stderr
+    assert "(lback-relay outbox --create-table makes it)" in empty.stderr
+    assert "Traceback" not in missing.stderr + empty.stderr
+    (tmp_path / "shop.db").unlink()
     made = run("--create-table", folder=tmp_path, **variables)
     assert (made.returncode, made.stdout) == (0, "published 0\nthe outbox is empty\n")
     assert (tmp_path / "shop.db").exists()
@@ -135,7 +143,9 @@ def test_watching_goes_on_until_it_is_stopped(
 @pytest.mark.parametrize(
     ("database", "said"),
     [
-        ("sqlite:////nowhere/at/all.db", "unable to open database file"),
+        ("sqlite:////nowhere/at/all.db", "there is no file /nowhere/at/all.db"),
+        ("sqlite:////proc", "unable to open database file"),
+        ("sqlite://", "a database in memory keeps no outbox"),
         ("no url", "its URL can't be read"),
         ("postgresql+psycopg://u:hunter2@h:abc/x", "its URL can't be read"),
         ("postgresql+psycopg://u:top@hunter2@127.0.0.1:1/x", "percent-encode '@' in its password"),
@@ -209,11 +219,14 @@ def test_watching_outlives_a_broker_that_is_away(
 
 
 def test_wrong_usage_is_told(tmp_path: Path) -> None:
-    """A config without a database, and both kinds of config."""
+    """A config without a database, both kinds of config, and to watch without doing anything."""
     assert "give --database, too" in run("--config", "x.toml", folder=tmp_path).stderr
     both = run("--config", "x.toml", "--settings", "y", folder=tmp_path)
     assert "not both" in both.stderr
     assert both.returncode == 2
+    looking = run("--watch", "--dry-run", folder=tmp_path)
+    assert "either --watch or --dry-run, not both" in looking.stderr
+    assert looking.returncode == 2
 
 
 def snippets() -> list[str]:

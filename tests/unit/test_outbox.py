@@ -298,18 +298,20 @@ def test_hooks_of_the_application_may_send(
     assert sent == ((0, 1) if hook == "after_commit" else (1, 0))
 
 
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"]
+)
 def test_a_database_in_memory_is_refused_and_said(
-    relay: Relay, publisher: RecordingPublisher, caplog: pytest.LogCaptureFixture
+    relay: Relay, publisher: RecordingPublisher, caplog: pytest.LogCaptureFixture, url: str
 ) -> None:
     """Another connection would see another one."""
-    for url in ("sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"):
-        engine = create_engine(url)
-        with Session(engine) as session:
-            session.execute(text("SELECT 1"))
-            relay.relay("order_paid", "shop", {}, session=session)
-            session.commit()
-        engine.dispose()
-    assert len(publisher.envelopes) == 3
+    engine = create_engine(url)
+    with Session(engine) as session:
+        session.execute(text("SELECT 1"))
+        relay.relay("order_paid", "shop", {}, session=session)
+        session.commit()
+    engine.dispose()
+    assert len(publisher.envelopes) == 1
     assert "a database in memory keeps no outbox" in caplog.text
 
 
@@ -407,6 +409,54 @@ def test_a_database_that_can_not_be_opened_is_told(url: str, said: str) -> None:
         open_database(url)
     shown = "".join(traceback.format_exception(refused.value, limit=0))
     assert not any(part in shown for part in ("hunter2", "pass@", "word/", "word?"))
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_a_database_in_memory_is_not_opened(url: str) -> None:
+    """Nobody else's rows are in it."""
+    with pytest.raises(ConfigError, match="in memory keeps no outbox; give the URL of a file"):
+        open_database(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("sqlite:///{}/typo.db", "there is no file {}/typo.db; "),
+        ("sqlite:///{}/no/typo.db", "there is no file {}/no/typo.db; "),
+        ("sqlite:///file:{}/typo.db?uri=true", "there is no file {}/typo.db; "),
+        ("sqlite:///file:{}/a%20b.db?mode=ro&uri=true", "there is no file {}/a b.db; "),
+        ("sqlite:///file:{}/typo.db?mode=memory&uri=true", "in memory keeps no outbox"),
+    ],
+)
+def test_a_file_that_is_not_there_is_named_and_not_made(
+    tmp_path: Path, url: str, said: str
+) -> None:
+    """SQLite would make an empty one of a misspelt name."""
+    with pytest.raises(ConfigError, match=said.format(tmp_path)):
+        open_database(url.format(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_may_not_be_looked_at_is_left_to_sqlite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be there. The tests may run as root, who may look everywhere."""
+
+    def denied(_path: Path) -> bool:
+        raise PermissionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "exists", denied)
+        open_database(f"sqlite:///{tmp_path}/a.db").dispose()
+
+
+def test_a_file_is_made_when_it_is_asked_for(tmp_path: Path) -> None:
+    """And is there then, however its URL spells it."""
+    engine = open_database(f"sqlite:///{tmp_path}/new.db", create=True)
+    create_table(engine)
+    engine.dispose()
+    for url in (f"{tmp_path}/new.db", f"file:{tmp_path}/n%65w.db?mode=ro&uri=true"):
+        open_database(f"sqlite:///{url}").dispose()
 
 
 @pytest.mark.parametrize(
