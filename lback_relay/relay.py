@@ -33,6 +33,7 @@ from lback_relay.publisher import Publisher
 from lback_relay.signing import Signer, signer_of
 from lback_relay.spool_place import open_spool
 from lback_relay.transaction import after_commit, session_at_hand, watch_sessions
+from lback_relay.url_files import check_files
 
 if TYPE_CHECKING:
     from lback_relay.broker import Broker
@@ -57,7 +58,8 @@ class Relay:
         publisher: what publishes; None makes one of the config. The relay closes it.
 
     Raises:
-        ConfigError: a signal is to be encrypted, and keys or the package for it are missing.
+        ConfigError: a signal is to be encrypted, and keys or the package for it are missing; or
+            the broker's URL names a file that is not there.
     """
 
     def __init__(self, config: RelayConfig, *, publisher: Publisher | None = None) -> None:
@@ -280,6 +282,7 @@ _WAIT_SHARE: Final = 0.96
 
 
 def _make_publisher(config: RelayConfig) -> Publisher:
+    check_files(config.url)  # now: later, in the sending thread, it would be an outage
     background = config.publishing == "background"
     wait_s = config.publish_timeout_s * _WAIT_SHARE
 

@@ -17,6 +17,7 @@ from lback_relay.lback.catalogue import NEVER_SENT, OPTIONAL, SIGNALS, kind_of
 from lback_relay.signing import signer_of
 from lback_relay.spool_place import open_spool
 from lback_relay.spool_rights import check_folder
+from lback_relay.url_files import check_files
 
 PING_TIMEOUT_S = 3.0
 
@@ -49,6 +50,8 @@ def check(*, settings: Path | None, config_file: Path | None, no_ping: bool) -> 
       LBACK_RELAY_URL=redis://:secret@redis:6379/0 lback-relay check --config relay.toml
     """
     config = read_config(settings, config_file)
+    if not no_ping:  # else this may be another machine than the one that connects
+        check_files(config.url)
     _show(config)
     if not no_ping:
         _ping(config)

@@ -18,6 +18,7 @@ from lback_relay.config import RelayConfig
 from lback_relay.config_sources import variable_of
 from lback_relay.errors import ConfigError
 from lback_relay.url import check_url
+from lback_relay.url_files import check_files
 
 if TYPE_CHECKING:
     from lback_relay.broker import Broker
@@ -141,7 +142,8 @@ def opened_broker(config: RelayConfig, *, client_name: str) -> Iterator[Broker]:
     """Yield the broker that the workers use; it is closed at the end.
 
     Raises:
-        ConfigError: its URL names one that belongs to a single process.
+        ConfigError: its URL names one that belongs to a single process, or a file that is not
+            there.
     """
     parts = urlsplit(config.url)
     if parts.scheme == "memory" or (parts.scheme == "embedded" and parts.path in ("", "/")):
@@ -150,6 +152,7 @@ def opened_broker(config: RelayConfig, *, client_name: str) -> Iterator[Broker]:
             "nothing of other processes; give the URL that the workers use"
         )
         raise ConfigError([problem], source="broker URL")
+    check_files(config.url)
     # Imported here, so that --help works where the client can't be imported.
     from lback_relay.broker import connect
 

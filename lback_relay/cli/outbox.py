@@ -13,6 +13,7 @@ from lback_relay.cli.exits import EXIT_BROKER
 from lback_relay.cli.options import check_one_source, config_options
 from lback_relay.config import RelayConfig
 from lback_relay.errors import RelayError
+from lback_relay.url_files import check_files
 
 if TYPE_CHECKING:
     from lback_relay.outbox_sweep import Published, Sweep
@@ -64,6 +65,8 @@ def outbox(
     if watch and dry_run:
         raise click.UsageError("give either --watch or --dry-run, not both")
     config, url = _chosen(settings, config_file, database)
+    if not dry_run:
+        check_files(config.url)
     engine = open_database(url, create=create_table)
     sweep = Sweep(config.signals, broker_of(config))
     try:

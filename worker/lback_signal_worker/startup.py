@@ -30,6 +30,7 @@ from lback_relay.lback.settings import (
 )
 from lback_relay.remote import RemoteDispatcher
 from lback_relay.url import check_url
+from lback_relay.url_files import check_files
 
 logger = logging.getLogger(__name__)
 
@@ -134,6 +135,7 @@ def reach_broker(
         level: at which is logged what endangers it.
 
     Raises:
+        ConfigError: its URL names a file that is not there.
         BrokerUnavailable: it did not answer for ``REACH_S``.
         BrokerError: it refuses us, or is set up so that it would lose what it was given.
     """
@@ -150,6 +152,7 @@ def reach_broker(
         error = state.outcome.exception() if state.outcome is not None else None
         logger.warning("waiting for the broker: %s", error)
 
+    check_files(config.url)
     broker = make()
 
     def look() -> Inspection:
