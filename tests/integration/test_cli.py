@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import IO
 
 import click
 import pytest
@@ -20,7 +22,7 @@ NO_BROKER = "redis://:hunter2@127.0.0.1:1/0"
 
 
 def _run(
-    *arguments: str, folder: Path = ROOT, **variables: str
+    *arguments: str, folder: Path = ROOT, stdout: IO[str] | int = subprocess.PIPE, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the real command in ``folder`` with ``variables`` added to a clean environment."""
     environ = {name: v for name, v in os.environ.items() if not name.startswith("LBACK_RELAY_")}
@@ -28,7 +30,8 @@ def _run(
         [sys.executable, "-m", "lback_relay.cli", *arguments],
         cwd=folder,
         env={**environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **variables},
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         timeout=60,
         check=False,
@@ -172,6 +175,47 @@ def test_check_starts_no_embedded_server(tmp_path: Path) -> None:
     done = _run("check", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "not pinged" in done.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("--help",),
+        ("--version",),
+        ("keys", "--help"),
+        ("keys", "new"),
+        ("check", "--no-ping", "--config", "relay.toml"),
+        ("spool", "status", "--config", "relay.toml"),
+    ],
+)
+def test_an_output_that_can_not_be_written_is_said_in_a_line(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    """As any other thing that could not be done."""
+    (tmp_path / "relay.toml").write_text("[signals.user_registered]\n")
+    for unbuffered in ("", "1"):
+        with Path("/dev/full").open("w") as full:
+            done = _run(*command, folder=tmp_path, stdout=full, PYTHONUNBUFFERED=unbuffered)
+        assert done.returncode == 1
+        assert done.stderr == "lback-relay: standard output: No space left on device\n"
+
+
+def test_a_reader_that_has_seen_enough_is_left_in_peace(tmp_path: Path) -> None:
+    """As that of "| head -1": no line."""
+    behind, ahead = os.pipe()
+    os.close(behind)
+    with os.fdopen(ahead, "w") as closed:
+        done = _run("keys", "rotate-help", folder=tmp_path, stdout=closed)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_an_error_of_another_file_is_not_laid_on_the_output(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That is a defect, and is shown as one."""
+    _demo(monkeypatch, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    assert isinstance(CliRunner().invoke(main, ["demo"]).exception, OSError)
 
 
 # demo ----------------------------------------------------------------------------------------
