@@ -182,7 +182,7 @@ def open_database(url: str, *, create: bool = False) -> Engine:
         problem = "its URL can't be read; it looks like postgresql+psycopg://user@host/name"
         raise ConfigError([problem], source="the database") from None
     if read.password is not None and _misplaced_at(url):
-        problem = "its URL can't be read: percent-encode '@' in its password ('@' is %40)"
+        problem = "its URL can't be read: write each '@' as %40, but the one before the host"
         raise ConfigError([problem], source="the database")
     if read.get_backend_name() == "sqlite":
         _check_sqlite(read, create=create)

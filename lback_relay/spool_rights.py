@@ -61,14 +61,10 @@ def _check_place(folder: Path) -> None:
     """See that a folder that is not there can be made."""
     there = next(each for each in folder.parents if each.exists())
     if not os.access(there, os.W_OK | os.X_OK):
-        problem = "can't be written to"
-    elif sys.platform != "win32" and not os.statvfs(there).f_blocks:
-        problem = "has no room for files"  # /proc and its like, where root has every right
-    else:
-        return
-    raise SpoolError(
-        f"the spool's folder {folder} can't be made in {there}, which {problem}; {_OTHER_FOLDER}"
-    )
+        raise SpoolError(
+            f"the spool's folder {folder} can't be made in {there}, which can't be written to; "
+            f"{_OTHER_FOLDER}"
+        )
 
 
 def _unusable(folder: Path, error: OSError) -> SpoolError:

@@ -148,7 +148,7 @@ def test_watching_goes_on_until_it_is_stopped(
         ("sqlite://", "a database in memory keeps no outbox"),
         ("no url", "its URL can't be read"),
         ("postgresql+psycopg://u:hunter2@h:abc/x", "its URL can't be read"),
-        ("postgresql+psycopg://u:top@hunter2@127.0.0.1:1/x", "percent-encode '@' in its password"),
+        ("postgresql+psycopg://u:top@hunter2@127.0.0.1:1/x", "write each '@' as %40"),
         ("oracle+nothing://user:hunter2@host/x", "the database: "),
         ("mysql+psycopg_missing://u:hunter2@h/x", "the database: "),
     ],

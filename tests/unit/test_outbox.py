@@ -398,9 +398,9 @@ def test_the_first_request_begins_the_sweep(engine: Engine, broker: RecordingBro
         ("sqlite+nodriver:///x", "the database: "),
         ("postgresql+psycopg://u:hunter2@h:abc/x", "can't be read"),
         ("postgresql+psycopg://u:hunter2", "can't be read"),
-        ("postgresql+psycopg://u:pass@hunter2@127.0.0.1:1/x", "'@' is %40"),
-        ("postgresql+psycopg://u:pass@word/hunter2@127.0.0.1:1/x", "'@' is %40"),
-        ("postgresql+psycopg://u:pass@word?hunter2@127.0.0.1:1/x", "'@' is %40"),
+        ("postgresql+psycopg://u:pass@hunter2@127.0.0.1:1/x", "write each '@' as %40"),
+        ("postgresql+psycopg://u:pass@word/hunter2@127.0.0.1:1/x", "write each '@' as %40"),
+        ("postgresql+psycopg://u:pass@word?hunter2@127.0.0.1:1/x", "write each '@' as %40"),
     ],
 )
 def test_a_database_that_can_not_be_opened_is_told(url: str, said: str) -> None:

@@ -198,13 +198,6 @@ def test_a_folder_is_checked_before_it_is_made(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
-def test_a_file_system_without_files_is_no_place_for_a_folder() -> None:
-    """Its rights alone would let root make one."""
-    with pytest.raises(SpoolError, match=r"/proc/x/y can't be made in /proc, .* set spool_dir"):
-        check_folder(Path("/proc/x/y"))
-
-
 def test_a_place_without_the_right_to_write_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
