@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from lback_relay.broker.base import DeadLetterRecord
 from lback_relay.cli.dead_tally import instant
-from lback_relay.cli.text import age, counted, printable, printable_lines, shortened, table
+from lback_relay.cli.text import age, counted, shortened, table
 from lback_relay.codec import decode
 from lback_relay.codec_header import signed_header
 from lback_relay.enum_snapshot import EnumSnapshot
@@ -24,6 +24,7 @@ from lback_relay.envelope import QUEUE, Envelope
 from lback_relay.errors import EnvelopeError
 from lback_relay.keyring import KeyRing
 from lback_relay.markers import Marker, Omitted, Redacted
+from lback_relay.printable import printable, printable_lines
 from lback_relay.redaction import redact_text
 from lback_relay.signing import Verifier
 from lback_relay.snapshot import SenderSnapshot, Snapshot, short_name

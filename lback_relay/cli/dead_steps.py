@@ -18,9 +18,10 @@ from lback_relay.cli.dead_tally import Tally
 from lback_relay.cli.exits import EXIT_INCOMPLETE, EXIT_INTERRUPTED
 from lback_relay.cli.options import opened_broker, read_broker_config
 from lback_relay.cli.progress import Progress, stoppable
-from lback_relay.cli.text import counted, printable
+from lback_relay.cli.text import counted
 from lback_relay.errors import BrokerError
 from lback_relay.keyring import KeyRing
+from lback_relay.printable import printable
 
 CLIENT_NAME: Final = "lback-relay-dead"
 

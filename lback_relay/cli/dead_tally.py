@@ -8,7 +8,8 @@ from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from lback_relay.broker.base import DeadLetterRecord
-from lback_relay.cli.text import ABSENT, age, printable, shortened, table
+from lback_relay.cli.text import ABSENT, age, shortened, table
+from lback_relay.printable import printable
 from lback_relay.redaction import redact_text
 
 _MIN_ERROR_WIDTH = 30

@@ -1,7 +1,7 @@
 """How commands lay out what they print. Pure.
 
-What comes from the broker was written by others: it goes through :func:`printable`, so that no
-control character of theirs reaches a terminal.
+What comes from the broker was written by others: it goes through
+:func:`~lback_relay.printable.printable`, so that no control character of theirs reaches a terminal.
 """
 
 from __future__ import annotations
@@ -31,23 +31,6 @@ def table(
         ).rstrip()
         for row in (header, *rows)
     ]
-
-
-def printable(text: str) -> str:
-    """Escape what is no printable character, line ends too."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character
-        if character.isprintable()
-        else character.encode("unicode_escape", "backslashreplace").decode()
-        for character in text
-    )
-
-
-def printable_lines(text: str) -> list[str]:
-    """Return the lines of a text, each printable."""
-    return [printable(line) for line in text.expandtabs(4).split("\n")]
 
 
 def shortened(text: str, length: int) -> str:

@@ -18,6 +18,7 @@ from types import CodeType, ModuleType, SimpleNamespace
 from typing import Final
 
 from lback_relay.config import RelayConfig
+from lback_relay.error_text import described_in_one_line
 from lback_relay.errors import ConfigError
 
 SETTINGS_NAME: Final = "settings.py"
@@ -144,7 +145,7 @@ def _compiled(file: Path) -> CodeType:
         problem = f"can't be read: {error.strerror or type(error).__name__}"
         raise ConfigError([problem], source=str(file)) from error
     except SyntaxError as error:
-        problem = f"line {error.lineno or '?'}: {type(error).__name__}: {error.msg}"
+        problem = f"line {error.lineno or '?'}: {described_in_one_line(error)}"
         raise ConfigError([problem], source=str(file)) from error
     except ValueError as error:  # a null byte, before Python 3.12
         raise ConfigError([f"is no Python source: {error}"], source=str(file)) from error
@@ -180,6 +181,5 @@ def _line_in(file: Path, error: BaseException) -> int | str:
 def _described(error: BaseException) -> str:
     """Name the error in one line. A KeyError of ``os.environ`` gets its remedy."""
     if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str):
-        return f"KeyError: {error.args[0]!r}; if it is an environment variable, set it"
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+        return f"{described_in_one_line(error)}; if it is an environment variable, set it"
+    return described_in_one_line(error)

@@ -81,6 +81,11 @@ def test_a_wrong_password_is_4_at_once(workers: Workers, redis_url: str) -> None
             "ModuleNotFoundError: .* 'nothing_there'",
         ),
         ("broken", "import sys\nsys.exit(1)\n", "SystemExit: 1 at .*broken.py:2"),
+        (
+            "broken",
+            r"raise OSError('\x1b[2J\x07 redis://u:geheim@h ?token=geheim password=geheim')",
+            r"OSError: \\x1b\[2J\\x07 redis://\S+@h \?token=\S+ password=\S+ at .*broken.py:1",
+        ),
         ("silent", "x = 1\n", "no handler is registered by silent: decorate"),
         (
             "impossible",
@@ -104,6 +109,7 @@ def test_a_module_that_can_not_be_used_is_3(
     code, said = refused(workers, module)
     assert code == 3, said
     assert re.search(expected, said), said
+    assert "geheim" not in said
     assert said.startswith("lback-signal-worker: ")
     assert len(said.splitlines()) == 1
 

@@ -6,7 +6,8 @@ import io
 
 from lback_relay.cli.dead_tally import instant
 from lback_relay.cli.progress import Progress
-from lback_relay.cli.text import age, counted, printable, printable_lines, shortened, table
+from lback_relay.cli.text import age, counted, shortened, table
+from lback_relay.printable import printable, printable_lines
 
 
 def test_control_characters_do_not_reach_the_terminal() -> None:

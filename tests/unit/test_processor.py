@@ -13,12 +13,12 @@ from support.runs import SENT_AT, a_delivery, an_envelope
 from lback_relay.broker.base import EVENTS, Delivery
 from lback_relay.codec import decode, encode
 from lback_relay.envelope import Envelope
+from lback_relay.error_text import MAX_ERROR_LENGTH
 from lback_relay.errors import Reject, RetryLater, SignatureRejected, ValueNotRelayed
 from lback_relay.redaction import redact_text
 from lback_relay.remote import Handler, HandlerContext, RemoteDispatcher
 from lback_signal_worker.processor import (
     MAX_DELAY_S,
-    MAX_ERROR_LENGTH,
     MAX_TRACEBACK_LENGTH,
     AttemptTimeout,
     Processor,

@@ -73,6 +73,12 @@ def test_reading_leaves_nothing_behind(tmp_path: Path) -> None:
         ("def f():\n    raise ValueError\n\nf()\n", "line 2: ValueError"),
         ("import json\njson.loads('{')\n", "line 2: JSONDecodeError"),
         ("raise ValueError('a\\nb')\n", "line 1: ValueError: a b"),
+        (
+            "raise ValueError('redis://u:geheim@h password=geheim')\n",
+            "line 1: ValueError: redis://[redacted]@h password=[redacted]",
+        ),
+        ("raise ValueError('\\x1b[2Jred')\n", r"line 1: ValueError: \x1b[2Jred"),
+        ("{}['redis://u:geheim@h']\n", "line 1: KeyError: 'redis://[redacted]@h'; if it is"),
         ("A = '\x00'\n", "null bytes"),
     ],
 )

@@ -13,7 +13,9 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from lback_relay.error_text import described_in_one_line
 from lback_relay.errors import RegistrationError, RelayError
+from lback_relay.printable import printable
 from lback_relay.remote import RemoteDispatcher
 
 
@@ -99,7 +101,8 @@ def _siblings(missing: str) -> list[str]:
 def _failed(module: str, error: BaseException) -> str:
     where = f" at {place}" if (place := _place(error)) else ""
     # A refused handler explains itself; the name of its error class adds nothing.
-    shown = str(error) if isinstance(error, RegistrationError) else _described(error)
+    own = isinstance(error, RegistrationError)
+    shown = printable(str(error)) if own else described_in_one_line(error)
     return f"{module} can't be imported: {shown}{where}"
 
 
@@ -114,9 +117,3 @@ def _place(error: BaseException) -> str:
         if frame.filename not in own and not frame.filename.startswith("<frozen")
     ]
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-
-
-def _described(error: BaseException) -> str:
-    text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
-    name = type(error).__name__
-    return f"{name}: {text}" if text else name

@@ -11,7 +11,7 @@ import logging
 import sys
 from typing import Any
 
-from lback_relay.cli.text import printable, printable_lines
+from lback_relay.printable import printable, printable_lines
 from lback_relay.redaction import redact_text
 
 LEVELS = ("debug", "info", "warning", "error")

@@ -29,6 +29,7 @@ from typing import Any, Final
 
 from lback_relay.broker.base import DeadLetter, Delivery, Retry, Settlement
 from lback_relay.envelope import BROADCAST, QUEUE, Envelope
+from lback_relay.error_text import MAX_ERROR_LENGTH, described
 from lback_relay.errors import (
     EnvelopeError,
     Reject,
@@ -42,7 +43,6 @@ from lback_signal_worker.retry import backoff_s
 
 logger = logging.getLogger(__name__)
 
-MAX_ERROR_LENGTH: Final = 2000
 MAX_TRACEBACK_LENGTH: Final = 20_000
 MAX_DELAY_S: Final = 366 * 86_400.0
 
@@ -361,14 +361,7 @@ def _add_dead_letter(run: Run, letter: DeadLetter) -> None:
 
 
 def _described(error: BaseException) -> str:
-    """Return "TypeName: message", redacted; an error whose text can't be made still has a name."""
-    try:
-        text = str(error)
-    except BaseException:  # noqa: BLE001 - a handler's own exception class may do anything
-        text = "(its text can't be made)"
-    name = type(error).__name__
-    text = redact_text(text[: 4 * MAX_ERROR_LENGTH])
-    return _writable(f"{name}: {text}" if text else name)[:MAX_ERROR_LENGTH]
+    return _writable(described(error))[:MAX_ERROR_LENGTH]
 
 
 def _writable(text: str) -> str:
@@ -383,5 +376,5 @@ def _shown_end(trace: str) -> str:
 def _formatted(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    except BaseException:  # noqa: BLE001 - as above
+    except BaseException:  # noqa: BLE001 - a handler's own exception class may do anything
         return ""
