@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 import textwrap
+from time import monotonic
 
 import pytest
 from support.waiting import wait_until
 from support.worker_processes import Workers, stop
 
 pytestmark = pytest.mark.broker
+
+SLOW = """
+import threading, time
+from pathlib import Path
+
+threading.Thread(target=time.sleep, args=(600,)).start()
+Path("importing").touch()
+try:
+    time.sleep(600)
+except Exception:
+    pass
+"""
 
 
 def test_the_start_line_says_what_runs(workers: Workers) -> None:
@@ -174,6 +188,30 @@ def test_handlers_that_nothing_will_reach_are_warned_of(workers: Workers) -> Non
         "did you mean 'user_registerd'?" in said
     )
     assert "nothing will arrive for heard: it takes 'user_updated' by broadcast" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_an_os_signal_while_handlers_are_imported_ends_the_command(
+    workers: Workers, number: signal.Signals, processes: str
+) -> None:
+    """At once: nothing is in hand. Threads that a module has left behind hold up nobody."""
+    (workers.folder / "slow.py").write_text(SLOW)
+    worker = workers.start("early", "slow", "--processes", processes, wait=False)
+    wait_until((workers.folder / "importing").exists, what="the import")
+    begun = monotonic()
+    worker.send_signal(number)
+    assert worker.wait(60) == 0
+    assert monotonic() - begun < 30
+    assert "Traceback" not in workers.log("early")
+
+
+def test_an_os_signal_while_settings_are_read_ends_the_command(workers: Workers) -> None:
+    """They may ask a network for something."""
+    (workers.folder / "settings.py").write_text(SLOW)
+    worker = workers.start("early", wait=False)
+    wait_until((workers.folder / "importing").exists, what="the settings")
+    assert stop(worker) == 0
 
 
 def test_an_os_signal_while_the_broker_is_awaited_ends_the_command(workers: Workers) -> None:

@@ -26,7 +26,7 @@ from lback_relay.version import __version__
 from lback_signal_worker.config import WorkerConfig
 from lback_signal_worker.loader import HandlersNotLoaded, load_handlers
 from lback_signal_worker.logs import LEVELS, configure_logging
-from lback_signal_worker.os_signals import OsSignals
+from lback_signal_worker.os_signals import OsSignals, Stopped
 from lback_signal_worker.startup import client_name, mismatches, reach_broker, relay_config
 from lback_signal_worker.supervised import DRAINED, Supervised
 from lback_signal_worker.supervisor import EXIT_RECYCLED, Supervisor
@@ -49,11 +49,8 @@ EXIT_DRAIN_TIMEOUT: Final = 5
 """Handlers were still running when the drain's time was up, or it was cut short."""
 
 _EXIT_S: Final = {EXIT_DRAINED: 5.0, EXIT_DRAIN_TIMEOUT: 1.0, EXIT_RECYCLED: 5.0}
+_EXIT_BEFORE_START_S: Final = 1.0
 _DEFAULTS: Final = WorkerConfig()
-
-
-class _Stopped(Exception):
-    """An OS signal came before the worker ran."""
 
 
 def _variable(option: str) -> dict[str, Any]:
@@ -211,18 +208,20 @@ def main(
             if link is not None:
                 stop.watch(signal.SIGHUP)
                 worker_config = link.config(worker_config)
-            config, complete = relay_config(
-                settings=settings, toml=toml, url=url, environ=os.environ
-            )
-            verification = verification_of(config)
-            warnings = load_handlers(modules, remote_dispatcher)
+            with stop.may_stop():  # settings and handlers are the project's code
+                config, complete = relay_config(
+                    settings=settings, toml=toml, url=url, environ=os.environ
+                )
+                verification = verification_of(config)
+                warnings = load_handlers(modules, remote_dispatcher)
             if complete:
                 warnings += [*config.warnings, *mismatches(config, remote_dispatcher)]
             for warning in warnings:
                 logger.log(_warning_level(link), "%s", warning)
             code = _run(worker_config, config, verification, stop, link)
-        except _Stopped:
+        except Stopped:
             code = EXIT_DRAINED
+            _bound_exit(code, _EXIT_BEFORE_START_S)
         except RelayError as error:
             click.echo(f"{NAME}: {error}", err=True)
             code = _code_of(error)
@@ -246,7 +245,7 @@ def _run(
 
     def pause(seconds: float) -> None:
         if stop.wait(seconds):
-            raise _Stopped
+            raise Stopped
 
     try:
         connect = reach_broker(
@@ -276,7 +275,7 @@ def _run(
         link.say(DRAINED)
     if recycled and code == EXIT_DRAINED:
         code = EXIT_RECYCLED
-    _bound_exit(code)
+    _bound_exit(code, _EXIT_S[code])
     return code
 
 
@@ -317,7 +316,7 @@ def _say_started(
     )  # fmt: skip
 
 
-def _bound_exit(code: int) -> None:
+def _bound_exit(code: int, seconds: float) -> None:
     """End the process even when threads of handlers, which Python waits for, never end."""
 
     def end() -> None:
@@ -325,6 +324,6 @@ def _bound_exit(code: int) -> None:
             logging.shutdown()
         os._exit(code)
 
-    timer = threading.Timer(_EXIT_S[code], end)
+    timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
