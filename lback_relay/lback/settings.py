@@ -81,7 +81,9 @@ def load_settings(path: str | os.PathLike[str]) -> SimpleNamespace:
     with _project_on_path(file.parent, module):
         try:
             exec(code, module.__dict__)  # noqa: S102 - the project's own settings
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:  # Ctrl-C, and a worker's end
+            raise
+        except BaseException as error:
             line = _line_in(file, error)
             raise ConfigError([f"line {line}: {_described(error)}"], source=str(file)) from error
     return SimpleNamespace(

@@ -95,6 +95,17 @@ def test_a_wrong_password_is_4_at_once(workers: Workers, redis_url: str) -> None
             "ModuleNotFoundError: .* 'nothing_there'",
         ),
         ("broken", "import sys\nsys.exit(1)\n", "SystemExit: 1 at .*broken.py:2"),
+        ("broken", "raise KeyboardInterrupt\n", "imported: KeyboardInterrupt at .*broken.py:1"),
+        (
+            "broken",
+            "class Own(BaseException):\n    pass\n\nraise Own('password=geheim')\n",
+            r"imported: Own: password=\[redacted\] at .*broken.py:4",
+        ),
+        (
+            "broken",
+            "class Odd(Exception):\n    def __str__(self):\n        raise self\n\nraise Odd\n",
+            r"imported: Odd: \(its text can't be made\) at .*broken.py:5",
+        ),
         (
             "broken",
             r"raise OSError('\x1b[2J\x07 redis://u:geheim@h ?token=geheim password=geheim')",
@@ -128,12 +139,32 @@ def test_a_module_that_can_not_be_used_is_3(
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize("raised", ["KeyboardInterrupt", "type('Own', (BaseException,), {})"])
+def test_whatever_a_module_raises_several_processes_end_as_one_does(
+    workers: Workers, raised: str
+) -> None:
+    """No restart can mend it."""
+    (workers.folder / "broken.py").write_text(f"raise {raised}\n")
+    code, said = refused(workers, "broken", "--processes", "2")
+    assert code == 3, said
+    assert said.count("broken can't be imported") == 1
+
+
 def test_settings_with_an_error_are_2(workers: Workers) -> None:
     """With file, line and error."""
     (workers.folder / "settings.py").write_text("import os\nRELAY_URL = os.environ['NOT_SET']\n")
     code, said = refused(workers, "handlers")
     assert code == 2
     assert re.search(r"settings.py: line 2: KeyError: 'NOT_SET'", said)
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_settings_that_interrupt_themselves_are_2(workers: Workers, processes: str) -> None:
+    """Nobody has pressed Ctrl-C, and no restart can mend it."""
+    (workers.folder / "settings.py").write_text("raise KeyboardInterrupt\n")
+    code, said = refused(workers, "handlers", "--processes", processes)
+    assert code == 2
+    assert "the settings raise KeyboardInterrupt" in said
 
 
 def test_all_wrong_options_are_named_at_once(workers: Workers) -> None:

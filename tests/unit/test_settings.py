@@ -70,6 +70,11 @@ def test_reading_leaves_nothing_behind(tmp_path: Path) -> None:
             "line 2: KeyError: 'NO_SUCH_VARIABLE'; if it is an environment variable, set it",
         ),
         ("raise SystemExit('stop')\n", "line 1: SystemExit: stop"),
+        ("class B(BaseException): pass\nraise B('x')\n", "line 2: B: x"),
+        (
+            "class B(Exception):\n    def __str__(self): raise self\n\nraise B\n",
+            "line 4: B: (its text can't be made)",
+        ),
         ("def f():\n    raise ValueError\n\nf()\n", "line 2: ValueError"),
         ("import json\njson.loads('{')\n", "line 2: JSONDecodeError"),
         ("raise ValueError('a\\nb')\n", "line 1: ValueError: a b"),
@@ -145,3 +150,9 @@ def test_problems_of_a_project_name_its_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         relay_config_from_project(tmp_path, environ={})
     assert str(caught.value).startswith(f"{file}: RELAY_SIGNALS: must be a mapping")
+
+
+def test_an_interrupt_while_settings_are_read_is_one(tmp_path: Path) -> None:
+    """Ctrl-C is no mistake of the settings."""
+    with pytest.raises(KeyboardInterrupt):
+        load_settings(_settings(tmp_path, "raise KeyboardInterrupt\n"))

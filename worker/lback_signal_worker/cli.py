@@ -222,6 +222,9 @@ def main(
         except Stopped:
             code = EXIT_DRAINED
             _bound_exit(code, _EXIT_BEFORE_START_S)
+        except KeyboardInterrupt:  # no user's, for Ctrl-C is caught
+            click.echo(f"{NAME}: the settings raise KeyboardInterrupt", err=True)
+            code = EXIT_CONFIG
         except RelayError as error:
             click.echo(f"{NAME}: {error}", err=True)
             code = _code_of(error)

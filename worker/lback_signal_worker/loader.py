@@ -17,6 +17,7 @@ from lback_relay.error_text import described_in_one_line
 from lback_relay.errors import RegistrationError, RelayError
 from lback_relay.printable import printable
 from lback_relay.remote import RemoteDispatcher
+from lback_signal_worker.os_signals import Stopped
 
 
 class HandlersNotLoaded(RelayError):
@@ -71,7 +72,9 @@ def _import(module: str) -> None:
         if error.name is not None and f"{module}.".startswith(f"{error.name}."):
             raise HandlersNotLoaded(_not_found(module, error.name)) from error
         raise HandlersNotLoaded(_failed(module, error)) from error
-    except (Exception, SystemExit) as error:
+    except Stopped:
+        raise
+    except BaseException as error:
         raise HandlersNotLoaded(_failed(module, error)) from error
 
 
