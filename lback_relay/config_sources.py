@@ -95,32 +95,54 @@ def read_environment(
 
     Returns: the values by field name, the problems, and the warnings.
     """
-    values: dict[str, Any] = {}
+    unread = {variable_of("signals"), *map(variable_of, _RESERVED)}
+    given = {variable: text for variable, text in environ.items() if variable not in unread}
+    problems, warnings = check_variables(
+        given, list(defaults), prefix=ENVIRONMENT_PREFIX, owner="the relay"
+    )
+    if variable_of("signals") in environ:
+        problems.append(
+            f"{variable_of('signals')}: signals are not read from the environment; "
+            "put them into RELAY_SIGNALS in settings.py or into a TOML file"
+        )
+    values = {
+        name: read_text(text, default)
+        for name, default in defaults.items()
+        if (text := given.get(variable_of(name)))
+    }
+    return values, problems, warnings
+
+
+def check_variables(
+    environ: Mapping[str, str], names: Sequence[str], *, prefix: str, owner: str
+) -> tuple[list[str], list[str]]:
+    """Look for variables that are misspelt or set to nothing.
+
+    Args:
+        environ: the environment.
+        names: the field names there are; a variable is the prefix and one of these in upper case.
+        prefix: what marks a variable as ours.
+        owner: whose variables these are, for the sentence.
+
+    Returns: the problems, and the warnings.
+    """
     problems: list[str] = []
     warnings: list[str] = []
-    variables = {variable_of(name): name for name in defaults}
+    known = {prefix + name.upper() for name in names}
     for variable in sorted(environ):
-        rest = variable.removeprefix(ENVIRONMENT_PREFIX)
-        if rest == variable or rest in _RESERVED:
+        if not variable.startswith(prefix):
             continue
-        name = variables.get(variable)
-        if name is None:
-            near = _closest_after_prefix(rest, list(defaults), ENVIRONMENT_PREFIX)
-            if near:
-                problems.append(f"{variable}: is no variable of the relay{near}")
-            else:
-                # Not refused: Kubernetes makes such variables for a service named "lback-relay".
-                warnings.append(f"{variable}: is no variable of the relay and is ignored")
-        elif name == "signals":
-            problems.append(
-                f"{variable}: signals are not read from the environment; "
-                "put them into RELAY_SIGNALS in settings.py or into a TOML file"
-            )
-        elif not environ[variable]:
-            problems.append(f"{variable}: is empty; give it a value or unset it")
+        if variable in known:
+            if not environ[variable]:
+                problems.append(f"{variable}: is empty; give it a value or unset it")
+            continue
+        near = _closest_after_prefix(variable.removeprefix(prefix), names, prefix)
+        if near:
+            problems.append(f"{variable}: is no variable of {owner}{near}")
         else:
-            values[name] = read_text(environ[variable], defaults[name])
-    return values, problems, warnings
+            # Not refused: Kubernetes makes such variables for a service named "lback-relay".
+            warnings.append(f"{variable}: is no variable of {owner} and is ignored")
+    return problems, warnings
 
 
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:

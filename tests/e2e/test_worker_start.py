@@ -181,6 +181,30 @@ def test_all_wrong_options_are_named_at_once(workers: Workers) -> None:
     assert "not below stop_grace_s (30)" in said
 
 
+def test_misspelt_and_empty_variables_are_2(workers: Workers) -> None:
+    """As those of the relay, and beside the options' own problems; also before several start."""
+    environment = {"LBACK_SIGNAL_WORKER_CONCURENCY": "64", "LBACK_SIGNAL_WORKER_GROUP": ""}
+    for arguments in ((), ("--processes", "2"), ("--group", "mails")):
+        code, said = refused(workers, "handlers", "--hung-s", "1", *arguments, **environment)
+        assert code == 2
+        assert "environment and options: 3 problems" in said
+        assert (
+            "  - LBACK_SIGNAL_WORKER_CONCURENCY: is no variable of the worker; did you mean "
+            "'LBACK_SIGNAL_WORKER_CONCURRENCY'?\n" in said
+        )
+        assert "  - LBACK_SIGNAL_WORKER_GROUP: is empty; give it a value or unset it\n" in said
+
+
+def test_variables_that_kubernetes_makes_are_warned_of(workers: Workers) -> None:
+    """A service named lback-signal-worker gives every container such variables."""
+    port = "LBACK_SIGNAL_WORKER_PORT"
+    workers.environment |= {port: "tcp://10.0.0.1:80", f"{port}_80_TCP_ADDR": "10.0.0.1"}
+    worker = workers.start("odd", "handlers", "--processes", "2")
+    assert stop(worker) == 0
+    warning = f"WARNING worker 1 .*{port}: is no variable of the worker and is ignored"
+    assert len(re.findall(warning, workers.log("odd"))) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

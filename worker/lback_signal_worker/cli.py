@@ -20,6 +20,7 @@ from typing import Any, Final
 import click
 
 from lback_relay.config import RelayConfig
+from lback_relay.config_sources import check_variables
 from lback_relay.errors import BrokerError, BrokerUnavailable, ConfigError, RelayError
 from lback_relay.remote import remote_dispatcher
 from lback_relay.version import __version__
@@ -48,13 +49,14 @@ EXIT_BROKER: Final = 4
 EXIT_DRAIN_TIMEOUT: Final = 5
 """Handlers were still running when the drain's time was up, or it was cut short."""
 
+_PREFIX: Final = "LBACK_SIGNAL_WORKER_"
 _EXIT_S: Final = {EXIT_DRAINED: 5.0, EXIT_DRAIN_TIMEOUT: 1.0, EXIT_RECYCLED: 5.0}
 _EXIT_BEFORE_START_S: Final = 1.0
 _DEFAULTS: Final = WorkerConfig()
 
 
 def _variable(option: str) -> dict[str, Any]:
-    return {"envvar": f"LBACK_SIGNAL_WORKER_{option}", "show_envvar": True}
+    return {"envvar": _PREFIX + option, "show_envvar": True}
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -201,7 +203,8 @@ def main(
     configure_logging(log_level, None if link is None else link.number)
     with OsSignals() as stop:
         try:
-            worker_config = _worker_config(options)
+            mistaken, unknown = _check_environment()
+            worker_config = _worker_config(options, mistaken)
             if link is None and worker_config.supervised:
                 code = _supervise(worker_config, stop)
                 click.get_current_context().exit(code)
@@ -216,7 +219,7 @@ def main(
                 warnings = load_handlers(modules, remote_dispatcher)
             if complete:
                 warnings += [*config.warnings, *mismatches(config, remote_dispatcher)]
-            for warning in warnings:
+            for warning in (*unknown, *warnings):
                 logger.log(_warning_level(link), "%s", warning)
             code = _run(worker_config, config, verification, stop, link)
         except Stopped:
@@ -287,16 +290,32 @@ def _warning_level(link: Supervised | None) -> int:
     return logging.WARNING if link is None or link.number == 1 else logging.DEBUG
 
 
-def _worker_config(options: dict[str, Any]) -> WorkerConfig:
-    """Return the worker's config; its problems name the options as the user wrote them."""
+def _check_environment() -> tuple[list[str], list[str]]:
+    """Return the problems and the warnings of the worker's variables, as the relay has them."""
+    options = click.get_current_context().command.params
+    names = [option.name for option in options if option.envvar and option.name]
+    return check_variables(os.environ, names, prefix=_PREFIX, owner="the worker")
+
+
+def _worker_config(options: dict[str, Any], mistaken: list[str]) -> WorkerConfig:
+    """Return the worker's config; its problems name the options as the user wrote them.
+
+    Args:
+        options: by field name.
+        mistaken: the environment's problems.
+    """
+    problems = []
     try:
-        return WorkerConfig(**options)
+        config = WorkerConfig(**options)
     except ConfigError as error:
-        problems = []
         for problem in error.problems:
             field, _, sentence = problem.partition(": ")
             problems.append(f"--{field.replace('_', '-')}: {sentence}")
-        raise ConfigError(problems, source="options") from None
+    if mistaken or problems:
+        places = (("environment", mistaken), ("options", problems))
+        source = " and ".join(place for place, found in places if found)
+        raise ConfigError(mistaken + problems, source=source)
+    return config
 
 
 def _code_of(error: RelayError) -> int:
