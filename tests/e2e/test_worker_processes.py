@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections import Counter
 
 import pytest
+from support.brokers import running_server
 from support.waiting import wait_until
 from support.worker_processes import Workers, stop
 from support.workers import SIGNAL, publish, settled
 
-from lback_relay.broker import Broker
+from lback_relay.broker import Broker, connect
 from lback_signal_worker.health import main as health
 
 pytestmark = pytest.mark.broker
+
+STOPPED_UNCLEAN = "stopped, with handlers still running or outcomes not written, see above"
 
 
 def test_two_processes_of_a_group_handle_each_envelope_once(
@@ -138,6 +142,23 @@ def test_a_handler_that_does_not_end_in_time_ends_the_drain_with_5(
     assert worker.wait(60) == 5
     assert broker.backlog(SIGNAL, "workers")["pending"] == 1
     assert workers.lines("end") == []
+    assert STOPPED_UNCLEAN in workers.log("stuck")
+
+
+def test_outcomes_that_can_not_be_written_end_the_drain_with_5(
+    workers: Workers, namespace: str
+) -> None:
+    """No handler runs any more, and the last line does not say so."""
+    with running_server() as server:
+        worker = workers.start("cut", "handlers", "--url", server.url, "--drain-timeout-s", "1")
+        with contextlib.closing(connect(server.url, namespace=namespace)) as its:
+            publish(its, [{"number": 1, "action": "hang"}])
+        wait_until(lambda: workers.lines("start"), what="the handler")
+    workers.release()
+    wait_until(lambda: workers.lines("end"), what="the handler's end")
+    assert stop(worker) == 5
+    assert "1 outcomes could not be written" in workers.log("cut")
+    assert STOPPED_UNCLEAN in workers.log("cut")
 
 
 def test_the_health_file_is_there_while_the_worker_polls(

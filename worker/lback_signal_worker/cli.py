@@ -47,8 +47,10 @@ EXIT_HANDLERS: Final = 3
 EXIT_BROKER: Final = 4
 """The broker did not answer at the start, refused us, or is set up so that it loses entries."""
 EXIT_DRAIN_TIMEOUT: Final = 5
-"""Handlers were still running when the drain's time was up, or it was cut short."""
+"""Handlers were still running when the drain's time was up or it was cut short, or outcomes could
+not be written."""
 
+_LEFT: Final = ", with handlers still running or outcomes not written, see above"
 _PREFIX: Final = "LBACK_SIGNAL_WORKER_"
 _EXIT_S: Final = {EXIT_DRAINED: 5.0, EXIT_DRAIN_TIMEOUT: 1.0, EXIT_RECYCLED: 5.0}
 _EXIT_BEFORE_START_S: Final = 1.0
@@ -276,7 +278,8 @@ def _run(
     recycled = link is not None and link.recycling
     interrupted = stop.pending if link is None else partial(link.interrupted, stop)
     code = EXIT_DRAINED if worker.drain(interrupted=interrupted) else EXIT_DRAIN_TIMEOUT
-    logger.info("stopped%s", "" if code == EXIT_DRAINED else ", with handlers still running")
+    # The drain has said which of the two it was.
+    logger.info("stopped%s", "" if code == EXIT_DRAINED else _LEFT)
     if link is not None and code == EXIT_DRAINED:
         link.say(DRAINED)
     if recycled and code == EXIT_DRAINED:
