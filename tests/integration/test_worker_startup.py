@@ -142,3 +142,20 @@ def test_a_broker_that_goes_away_while_it_is_looked_at_is_waited_for(
     reach_broker(config, pause=pauses.append, client_name="test")
     assert len(pauses) == 1
     assert "waiting for the broker: loading" in caplog.text
+
+
+def test_it_says_once_a_second_at_most_that_it_waits(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often it tries."""
+    monkeypatch.setattr("lback_signal_worker.startup.REACH_S", 0.3)
+    monkeypatch.setattr("lback_signal_worker.startup.monotonic", lambda: 0.0)
+    pauses: list[float] = []
+    with pytest.raises(BrokerUnavailable):
+        reach_broker(
+            RelayConfig(signals={}, url="redis://127.0.0.1:1/0"),
+            pause=pauses.append,
+            client_name="test",
+        )
+    assert len(pauses) > 1
+    assert caplog.text.count("waiting for the broker") == 1

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay
@@ -29,6 +30,7 @@ from lback_relay.lback.settings import (
     set_project,
 )
 from lback_relay.remote import RemoteDispatcher
+from lback_relay.throttle import Throttle
 from lback_relay.url import check_url
 from lback_relay.url_files import check_files
 
@@ -150,8 +152,10 @@ def reach_broker(
 
     def say(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome is not None else None
-        logger.warning("waiting for the broker: %s", error)
+        if throttle.admit(monotonic()) is not None:
+            logger.warning("waiting for the broker: %s", error)
 
+    throttle = Throttle()
     check_files(config.url)
     broker = make()
 
