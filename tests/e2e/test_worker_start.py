@@ -86,7 +86,11 @@ def test_a_wrong_password_is_4_at_once(workers: Workers, redis_url: str) -> None
     [
         ("handlres", None, "no module named 'handlres'; did you mean 'handlers'?"),
         ("zzz.handlers", None, "no module named 'zzz' on sys.path"),
-        ("handlers.py", None, "is a file; name the module instead: handlers"),
+        ("handlers.py", None, "is a file; name the module instead: handlers\n"),
+        ("./shop/handlers.py", None, "is a file; name the module instead: shop.handlers\n"),
+        ("/srv/shop/h.py", None, "is a file; start the worker in /srv/shop and name .* h\n"),
+        ("../shop/h.py", None, "is a file; start the worker in /.*/shop and name .* h\n"),
+        ("shop/../h.py", None, "is a file; start the worker in /.*[^.] and name .* h\n"),
         ("broken", "import os\n1 / 0\n", "ZeroDivisionError: division by zero at .*broken.py:2"),
         ("broken", "def (:\n", "SyntaxError: .* at .*broken.py:1"),
         (

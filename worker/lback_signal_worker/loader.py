@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import pkgutil
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from lback_relay.error_text import described_in_one_line
 from lback_relay.errors import RegistrationError, RelayError
@@ -59,8 +61,7 @@ def _count(dispatcher: RemoteDispatcher) -> int:
 
 def _import(module: str) -> None:
     if module.endswith(".py") or "/" in module:
-        named = module.removesuffix(".py").strip("./").replace("/", ".")
-        raise HandlersNotLoaded(f"{module} is a file; name the module instead: {named}")
+        raise HandlersNotLoaded(f"{module} is a file; {_instead_of(Path(module))}")
     if not all(part.isidentifier() for part in module.split(".")):
         raise HandlersNotLoaded(
             f"{module!r} is no module's name; write it with dots: myproject.handlers"
@@ -76,6 +77,16 @@ def _import(module: str) -> None:
         raise
     except BaseException as error:
         raise HandlersNotLoaded(_failed(module, error)) from error
+
+
+def _instead_of(file: Path) -> str:
+    """Return what to do instead of naming a file."""
+    if file.is_absolute() or ".." in file.parts:
+        # Where its package begins can't be told; from its own folder it can be imported for sure.
+        file = Path(os.path.abspath(file))  # noqa: PTH100 - resolve() would follow links, too
+        return f"start the worker in {file.parent} and name the module instead: {file.stem}"
+    named = ".".join(file.parts).removesuffix(".py")
+    return f"name the module instead: {named}"
 
 
 def _not_found(module: str, missing: str) -> str:
