@@ -171,6 +171,21 @@ def test_settings_that_interrupt_themselves_are_2(workers: Workers, processes: s
     assert "the settings raise KeyboardInterrupt" in said
 
 
+def test_settings_that_a_handler_module_needs_are_2(workers: Workers) -> None:
+    """As wrong settings are elsewhere: each problem in its line, and whose they are."""
+    code, said = refused(workers, "lback_relay.lback.email_handler")
+    assert code == 2
+    first, *problems = said.splitlines()
+    assert first == (
+        "lback-signal-worker: lback_relay.lback.email_handler: the project's mail settings: "
+        "2 problems"
+    )
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "  - SMTP_SERVER",
+        "  - EMAIL_USERNAME",
+    ]
+
+
 def test_all_wrong_options_are_named_at_once(workers: Workers) -> None:
     """By the names that the user wrote."""
     code, said = refused(

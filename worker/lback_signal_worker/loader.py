@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lback_relay.error_text import described_in_one_line
-from lback_relay.errors import RegistrationError, RelayError
+from lback_relay.errors import ConfigError, RegistrationError, RelayError
 from lback_relay.printable import printable
 from lback_relay.remote import RemoteDispatcher
 from lback_signal_worker.os_signals import Stopped
@@ -37,6 +37,8 @@ def load_handlers(modules: Sequence[str], dispatcher: RemoteDispatcher) -> list[
 
     Raises:
         HandlersNotLoaded: one can't be imported, or none registers a handler.
+        ConfigError: one needs settings that are wrong or missing.
+        Stopped: an OS signal came.
     """
     silent = []
     for module in modules:
@@ -75,6 +77,8 @@ def _import(module: str) -> None:
         raise HandlersNotLoaded(_failed(module, error)) from error
     except Stopped:
         raise
+    except ConfigError as error:  # settings that the module needs
+        raise ConfigError(error.problems, source=f"{module}: {error.source}") from error
     except BaseException as error:
         raise HandlersNotLoaded(_failed(module, error)) from error
 
