@@ -186,6 +186,27 @@ def test_settings_that_a_handler_module_needs_are_2(workers: Workers) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (".", "--health-file: is a folder; name a file in it"),
+        ("missing/health", "--health-file: its folder 'missing' is not there; make it"),
+        ("handlers.py/health", "--health-file: its folder 'handlers.py' is not there; make it"),
+    ],
+)
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_health_file_that_can_not_be_is_2(
+    workers: Workers, path: str, expected: str, processes: str
+) -> None:
+    """By the option or its variable."""
+    code, said = refused(workers, "handlers", "--health-file", path, "--processes", processes)
+    assert code == 2
+    assert said == f"lback-signal-worker: options: {expected}\n"
+    code, said = refused(workers, "handlers", LBACK_SIGNAL_WORKER_HEALTH_FILE=path)
+    assert code == 2
+    assert expected in said
+
+
 def test_all_wrong_options_are_named_at_once(workers: Workers) -> None:
     """By the names that the user wrote."""
     code, said = refused(

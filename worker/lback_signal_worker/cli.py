@@ -25,6 +25,7 @@ from lback_relay.errors import BrokerError, BrokerUnavailable, ConfigError, Rela
 from lback_relay.remote import remote_dispatcher
 from lback_relay.version import __version__
 from lback_signal_worker.config import WorkerConfig
+from lback_signal_worker.health import problems_of
 from lback_signal_worker.loader import HandlersNotLoaded, load_handlers
 from lback_signal_worker.logs import LEVELS, configure_logging
 from lback_signal_worker.os_signals import OsSignals, Stopped
@@ -206,7 +207,8 @@ def main(
     with OsSignals() as stop:
         try:
             mistaken, unknown = _check_environment()
-            worker_config = _worker_config(options, mistaken)
+            # A supervisor's workers go on as it did when the folder goes away meanwhile.
+            worker_config = _worker_config(options, mistaken, check_health=link is None)
             if link is None and worker_config.supervised:
                 code = _supervise(worker_config, stop)
                 click.get_current_context().exit(code)
@@ -300,14 +302,19 @@ def _check_environment() -> tuple[list[str], list[str]]:
     return check_variables(os.environ, names, prefix=_PREFIX, owner="the worker")
 
 
-def _worker_config(options: dict[str, Any], mistaken: list[str]) -> WorkerConfig:
+def _worker_config(
+    options: dict[str, Any], mistaken: list[str], *, check_health: bool
+) -> WorkerConfig:
     """Return the worker's config; its problems name the options as the user wrote them.
 
     Args:
         options: by field name.
         mistaken: the environment's problems.
+        check_health: whether the health file's folder must be there.
     """
     problems = []
+    if check_health and options["health_file"]:
+        problems += [f"--health-file: {found}" for found in problems_of(options["health_file"])]
     try:
         config = WorkerConfig(**options)
     except ConfigError as error:

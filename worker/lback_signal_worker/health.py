@@ -22,6 +22,16 @@ MAX_AGE_S: Final = 30.0
 """Longer than the longest wait of a read, with room for a slow machine."""
 
 
+def problems_of(path: str) -> list[str]:
+    """Return why no file can be at this path, for what can be told before it is touched."""
+    file = Path(path)
+    if file.is_dir():
+        return ["is a folder; name a file in it"]
+    if not file.parent.is_dir():
+        return [f"its folder {str(file.parent)!r} is not there; make it"]
+    return []
+
+
 class HealthFile:
     """The file of one worker.
 
