@@ -38,6 +38,7 @@ MAX_CHARACTERS: Final = 16 * 1_048_576
 """Characters of all long texts of one payload."""
 
 _ATOMS: Final = frozenset({NoneType, bool, int, float, Decimal, UUID, date, timedelta})
+_FEW: Final = 64
 # What a map may hold to be looked at as a whole.
 _AT_ONCE: Final = _ATOMS | {str, Redacted}
 # Types that hold nothing that could be revealed by a longer path.
@@ -135,8 +136,25 @@ class Walk:
             self._one_by_one(path, values)
             return
         for name, value in values.items():
-            if type(value) not in _AT_ONCE:
-                values[name] = self.member(path, name, value, False)
+            kind = type(value)
+            if kind in _AT_ONCE or (kind is datetime and value.tzinfo is None):
+                continue
+            copied = self._harmless_texts(value) if kind is list else None
+            values[name] = self.member(path, name, value, False) if copied is None else copied
+
+    def _harmless_texts(self, value: list[Any]) -> list[Any] | None:
+        """Return a copy of a list that holds a few short harmless texts only; None for others."""
+        copied = value[: min(_FEW, self.values_left)]
+        if len(copied) < len(value) or len(self.active) >= MAX_DEPTH:
+            return None
+        for item in copied:  # not by a set of types: a class's own hash may do anything
+            if type(item) is not str:
+                return None
+        texts = "\n".join(copied)
+        if len(texts) > self._short or may_hold_secrets(texts):
+            return None
+        self.values_left -= len(copied)
+        return copied
 
     def _one_by_one(self, path: str, values: dict[str, Any]) -> None:
         for name, value in values.items():

@@ -223,6 +223,8 @@ def _failure_of(action: Action) -> BaseException | None:
 def _session_kinds(orm: Any) -> tuple[type, ...]:
     """Return the classes whose instances are or stand for a session, those of asyncio if loaded."""
     extension = sys.modules.get("sqlalchemy.ext.asyncio")
+    if extension is None:
+        return orm.Session, orm.scoped_session
     found = (getattr(extension, name, None) for name in ("AsyncSession", "async_scoped_session"))
     return (orm.Session, orm.scoped_session, *(kind for kind in found if kind is not None))
 

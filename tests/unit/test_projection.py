@@ -504,6 +504,38 @@ def test_a_class_that_raises_when_it_is_looked_up() -> None:
     assert isinstance(Projection().payload({"code": Liar()})["code"], Omitted)
 
 
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [],
+        ["basic_user"],
+        ["harmless", "https://u:hunter2@h/", "more"],
+        ["password=hunter2"] * 3,
+        ["a"] * 65,
+        ["long " * 300, "b", "c"],
+        ["text", 1, None],
+        ["text", Text("<b>token=hunter2</b>"), "c"],
+    ],
+)
+def test_a_list_of_texts_is_projected_as_any_other_collection(texts: list[Any]) -> None:
+    """Short ones are judged together, and the list is a copy."""
+    projected = project(texts)
+    assert projected == list(project(collections.deque(texts)))
+    assert list(map(type, projected)) == list(map(type, project(collections.deque(texts))))
+    assert "hunter2" not in repr(projected)
+    assert projected is not texts
+
+
+def test_texts_in_lists_count_as_any_other_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many short lists hold many values."""
+    monkeypatch.setattr("lback_relay.projection_walk.MAX_VALUES", 6)
+    projected = Projection().payload({"a": ["1", "2"], "b": ["3", "4", "5"], "c": ["6", "7"]})
+    assert projected["a"] == ["1", "2"]
+    assert projected["b"] == ["3", "4", "5"]
+    assert projected["c"][0] == "6"
+    assert isinstance(projected["c"][1], Omitted)
+
+
 def test_what_raises_when_it_is_read_is_omitted() -> None:
     """The signal is relayed without it."""
     with memoryview(b"ab") as released:
