@@ -205,9 +205,9 @@ def _from_omitted(value: Omitted) -> ExtType:
 
 LEAF_WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
     int: _from_int,
-    datetime: lambda value: extension(DATETIME, datetime.isoformat(value).encode("ascii")),
-    date: lambda value: extension(DATE, date.isoformat(value).encode("ascii")),
-    time: lambda value: extension(TIME, time.isoformat(value).encode("ascii")),
+    datetime: lambda value: extension(DATETIME, datetime.isoformat(value).encode()),
+    date: lambda value: extension(DATE, date.isoformat(value).encode()),
+    time: lambda value: extension(TIME, time.isoformat(value).encode()),
     timedelta: _from_timedelta,
     Decimal: _from_decimal,
     UUID: lambda value: extension(UUID_, value.bytes),

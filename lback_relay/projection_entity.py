@@ -45,15 +45,19 @@ def entity_function(kind: type) -> ProjectFunction | None:
     columns, keys = _columns(manager.mapper, _SECRET_COLUMNS.get(name, frozenset()))
     names = tuple(key for key, _ in columns)
     secrets = frozenset(key for key, secret in columns if secret)
+    count = len(names)
     secret_keys = tuple(key for key in names if key in secrets and key in keys)
 
     @nested
     def entity(walk: Walk, value: Any, path: str) -> Any:
         loaded = stored_attributes(value)
         values = {key: loaded[key] for key in names if key in loaded}
-        walk.members(path, values, secrets & values.keys())
+        # Most entities have all their columns loaded, and no secret in their key.
+        walk.members(path, values, secrets if len(values) == count else secrets & values.keys())
         identity = getattr(loaded.get("_sa_instance_state"), "key", None)
-        if identity is None or not all(walk.is_revealed(f"{path}.{key}") for key in secret_keys):
+        if identity is None or (
+            secret_keys and not all(walk.is_revealed(f"{path}.{key}") for key in secret_keys)
+        ):
             return EntitySnapshot(name, values)
         key_path = f"{path}.relay_identity"
         parts = enumerate(identity[1])
