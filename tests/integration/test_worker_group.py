@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from support.brokers import raw_client
 from support.waiting import wait_until
 from support.workers import GROUP, SIGNAL, StartWorker, publish, remote, settled, start_worker
 
-from lback_relay.broker import Broker
+from lback_relay.broker import Broker, Delivery, connect
 from lback_relay.broker.keys import Keys
 from lback_relay.remote import HandlerContext, RemoteDispatcher
+from lback_signal_worker.worker import NOTICE_S
 
 __all__ = ["remote", "start_worker"]
 
@@ -240,6 +242,41 @@ def test_a_drain_gives_back_what_has_not_begun_and_waits_for_the_rest(
     assert len(begun) <= 2
     heirs = {number for name, number in runs if name == "heir"}
     assert heirs == set(range(1000, 1100)) - set(begun)
+
+
+def test_a_drain_waits_for_what_was_asked_for(
+    redis_url: str, namespace: str, broker: Broker, start_worker: StartWorker
+) -> None:
+    """Those entries go back with the others, or they would wait for their lease's end."""
+    asked, draining = threading.Event(), threading.Event()
+
+    def connecting() -> Broker:
+        made = connect(redis_url, namespace=namespace, timeout_s=10.0)
+        ask = made.ask
+
+        def asking(*given: Any, count: int) -> Callable[[], list[Delivery]]:
+            answer = ask(*given, count=count)
+
+            def late() -> list[Delivery]:
+                asked.set()
+                assert draining.wait(60)
+                threading.Event().wait(4 * NOTICE_S)  # a read that blocks has been cut off then
+                return answer()
+
+            return late
+
+        made.ask = asking  # type: ignore[method-assign]
+        return made
+
+    runs: list[tuple[str, int]] = []
+    worker = start_worker(recording(runs, "drained"), connecting=connecting, lease_s=3600)
+    publish(broker, [{"number": number} for number in range(1000)])
+    assert asked.wait(60)
+    draining.set()
+    assert worker.drain()
+    start_worker(recording(runs, "heir"), lease_s=3600)
+    wait_until(lambda: len(runs) == 1000, what="what was given back")
+    assert Counter(number for _, number in runs) == Counter(range(1000))
 
 
 def test_a_drain_that_times_out_says_so_and_keeps_the_entry_pending(

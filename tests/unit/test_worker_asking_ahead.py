@@ -29,7 +29,7 @@ def test_the_next_question_goes_out_before_what_was_taken_runs(broker: FakeBroke
     reading.on_submit = lambda: asked.append(len(broker.of("ask")))
     consumer._turn()
     assert asked == [1]
-    assert consumer.taking_since is not None
+    assert consumer.taking.since is not None
     consumer._turn()
     assert asked == [1, 2]
     assert [count for _, count in broker.of("ask")] == [333, 333]
@@ -56,7 +56,7 @@ def test_nothing_is_asked_ahead_when_something_else_is_due(broker: FakeBroker, d
         consumer.stop()
     consumer._turn()
     assert len(broker.of("ask")) == 1
-    assert consumer.taking_since is None
+    assert consumer.taking.since is None
     assert [len(given) for given in broker.of("give_back")] == ([333] if due == "stop" else [])
     reading.end_without_thread()
 
@@ -71,7 +71,7 @@ def test_what_was_taken_runs_when_the_next_question_fails(broker: FakeBroker) ->
     broker.more = 1000
     with pytest.raises(BrokerUnavailable):
         consumer._turn()
-    assert consumer.taking_since is None
+    assert consumer.taking.since is None
     reading.release.set()
     wait_until(lambda: len(reading.done) == 333, what="their ends")
     reading.executor.close()

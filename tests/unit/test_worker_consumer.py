@@ -75,12 +75,12 @@ def test_a_call_that_brings_entries_shows_since_when(
     began = monotonic()
     reading.thread.start()
     assert under_way.wait(60)
-    since = reading.consumer.taking_since
+    since = reading.consumer.taking.since
     release.set()
     reading.end()
     assert since is not None
     assert since >= began
-    assert reading.consumer.taking_since is None
+    assert reading.consumer.taking.since is None
 
 
 def test_reading_goes_on_whatever_fails(broker: FakeBroker, caplog: Any) -> None:

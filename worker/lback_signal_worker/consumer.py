@@ -75,6 +75,7 @@ class Consumer:
 
     Attributes:
         alone: set while nothing else may begin here, because a suspect runs.
+        taking: the calls that bring entries.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class Consumer:
         self._broker = broker
         self._config = config
         self._consumer = consumer
-        self._taking = Taking(reading, broker, config, consumer, answered=self._polled)
+        self.taking = Taking(reading, broker, config, consumer, answered=self._polled)
         self._signals = tuple(signals)
         self._processor = processor
         self._executor = executor
@@ -121,11 +122,6 @@ class Consumer:
         self._unclaimed: set[str] = set()
         self._polled_at = 0.0
         self._grouped = False
-
-    @property
-    def taking_since(self) -> float | None:
-        """When the call began that brings entries now; None: none is under way."""
-        return self._taking.since
 
     def run(self) -> None:
         """Read until :meth:`stop`."""
@@ -199,7 +195,7 @@ class Consumer:
             if room:
                 # Its place is behind those that found no room, or one would starve another.
                 self._hot.remove(signal)
-                self._asked = room, self._taking.ask(signal, room)
+                self._asked = room, self.taking.ask(signal, room)
                 return True
         return False
 
@@ -250,7 +246,7 @@ class Consumer:
                 limit_s = min(limit_s, PARTIAL_BLOCK_S)
             block_s = max(0.001, min(limit_s, self._claim_at - monotonic()))
         count = max(1, room // len(signals))
-        return self._received(self._taking.read(signals, count, block_s=block_s), count)
+        return self._received(self.taking.read(signals, count, block_s=block_s), count)
 
     def _received(self, taken: Taken, count: int) -> bool:
         """Take what a read has brought. Returns whether there are more of a signal."""
@@ -305,7 +301,7 @@ class Consumer:
             if not signals:
                 return
             count = min(rooms[signal] for signal in signals)
-            deliveries, asked_at = self._taking.claim(signals, count)
+            deliveries, asked_at = self.taking.claim(signals, count)
             innocent: dict[str, list[Delivery]] = {}
             own = self._own(deliveries, asked_at)
             for delivery in deliveries:

@@ -30,6 +30,7 @@ class Taking:
 
     Attributes:
         since: when the call began that is under way; None: none is. A slow line may need long.
+        blocks: whether it waits for entries to be sent, however long that takes.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Taking:
         answered: Callable[[], None],
     ) -> None:
         self.since: float | None = None
+        self.blocks = False
         self._reading = reading
         self._broker = broker
         self._config = config
@@ -50,10 +52,14 @@ class Taking:
 
     def read(self, signals: Sequence[str], count: int, *, block_s: float) -> Taken:
         """See :meth:`lback_relay.broker.base.Broker.read`."""
-        with self._call() as asked_at:
-            found = self._reading.read(
-                signals, self._config.group, self._consumer, count=count, block_s=block_s
-            )
+        self.blocks = block_s > 0
+        try:
+            with self._call() as asked_at:
+                found = self._reading.read(
+                    signals, self._config.group, self._consumer, count=count, block_s=block_s
+                )
+        finally:
+            self.blocks = False
         return found, asked_at
 
     def claim(self, signals: Sequence[str], count: int) -> Taken:

@@ -46,7 +46,9 @@ from lback_signal_worker.verification import Verification
 logger = logging.getLogger(__name__)
 
 NOTICE_S: Final = 0.1
-"""A read that has not ended by then is blocking, and is cut off."""
+"""A read that blocks and has not ended by then is cut off."""
+ANSWER_S: Final = 1.0
+"""Long enough for the answer of a read that does not block: its entries are given back then."""
 STOP_READING_S: Final = 2.0
 SETTLE_S: Final = 2.0
 """At least this long is left for settling, whatever the drain has taken."""
@@ -179,7 +181,7 @@ class Worker:
     @property
     def taking_since(self) -> float | None:
         """When the call began that brings entries now; None: none is under way."""
-        return self._consumer.taking_since
+        return self._consumer.taking.since
 
     @property
     def away(self) -> bool:
@@ -247,9 +249,15 @@ class Worker:
         self._consumer.stop()
         self._listener.stop()
         self._keeper.stop()
-        self._join("reading", NOTICE_S)
         reader = self._threads.get("reading")
-        if reader is not None and reader.is_alive():
+        if reader is None:
+            return
+        until = monotonic() + ANSWER_S
+        # A question that is under way has its answer soon, which is given back; a block has not.
+        while reader.is_alive() and not self._consumer.taking.blocks and monotonic() < until:
+            reader.join(POLL_S)
+        self._join("reading", NOTICE_S)
+        if reader.is_alive():
             self._reading.close()
             self._join("reading", STOP_READING_S)
 
