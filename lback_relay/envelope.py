@@ -72,21 +72,26 @@ def _random_digits() -> str:
     Whoever asks the system lets go of the interpreter meanwhile, and the thread that publishes
     takes it: the two would take turns for each envelope, instead of for each batch.
     """
+    # By the process, for what was drawn before a fork is the parent's. Not by a hook of os.fork
+    # alone: a server that forks in C may not call it.
+    pid = os.getpid()
+    drawn = _drawn.get(pid)
+    if drawn is None:
+        _drawn.clear()
+        drawn = _drawn[pid] = []
     try:
-        return _drawn.pop()
+        return drawn.pop()
     except IndexError:
         digits = os.urandom(_DIGITS // 2 * _DRAWN_AT_ONCE).hex()
         pieces = [digits[at : at + _DIGITS] for at in range(0, len(digits), _DIGITS)]
         piece = pieces.pop()
-        _drawn.extend(pieces)
+        drawn.extend(pieces)
         return piece
 
 
 _DIGITS: Final = 20
 _DRAWN_AT_ONCE: Final = 256
-_drawn: Final[list[str]] = []
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_drawn.clear)  # they are the parent's
+_drawn: Final[dict[int, list[str]]] = {}
 
 # The two highest bits of this digit are 10; the other two stay random.
 _VARIANT: Final = {f"{digit:x}": f"{0b1000 | digit & 0b11:x}" for digit in range(16)}

@@ -120,14 +120,13 @@ class Line:
 
     def put(self, signal: SignalConfig, encoded: bytes) -> None:
         """Queue an envelope and return at once."""
-        queued = self.sending.queued()
-        if queued >= self._max_queued:
+        if self.sending.queued() >= self._max_queued:
             self._overflow(signal, encoded)
             return
         self.sending.inbox.append((signal, encoded, None))
         if self._asleep:
             self._wake()
-        elif queued >= MAX_BATCH and queued % PAUSE_EVERY == 0:
+        elif (queued := len(self.sending.inbox)) >= MAX_BATCH and queued % PAUSE_EVERY == 0:
             time.sleep(PAUSE_S)
 
     def put_and_wait(self, signal: SignalConfig, encoded: bytes, timeout_s: float) -> None:

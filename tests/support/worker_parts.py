@@ -27,8 +27,8 @@ class FakeBroker:
         self.claims: list[list[Delivery]] = []
         self.lost: list[Delivery] = []
         self.next_due_s: float | None = None
-        self.more = 0
-        """How many entries :meth:`read` has to give."""
+        self.more: dict[str, int] = {}
+        """How many entries there are to read, by signal."""
 
     def _called(self, name: str, given: Any = None) -> None:
         self.calls.append((name, given))
@@ -88,12 +88,12 @@ class FakeBroker:
         return answer
 
     def _given(self, signals: Sequence[str], count: int) -> list[Delivery]:
-        count = min(count, self.more)
-        self.more -= count
-        return [
-            a_delivery(signal=signals[0], entry_id=f"{self.more + number}-0")
-            for number in range(count)
-        ]
+        given = []
+        for signal in signals:
+            for _ in range(min(count, self.more.get(signal, 0))):
+                given.append(a_delivery(signal=signal, entry_id=f"{self.more[signal]}-0"))
+                self.more[signal] -= 1
+        return given
 
     def ping(self) -> None:
         self._called("ping")

@@ -32,8 +32,11 @@ def test_every_slot_can_have_one_and_the_whole_is_bounded(
     rule = Prefetch(slots=slots)
     allowance = rule.allowance(average_s)
     assert slots <= allowance <= MAX_ENTRIES
-    assert 0 <= rule.worth(allowance - 1, allowance) <= rule.worth(allowance, allowance)
-    assert 1 <= rule.worth(allowance, allowance) <= allowance
+    least, most = (rule.worth(room, allowance, few=False) for room in (allowance - 1, allowance))
+    assert 0 <= least <= most
+    assert 1 <= most <= allowance
+    assert rule.worth(0, allowance, few=True) == 0
+    assert rule.worth(1, allowance, few=True) == 1
     assert 1 <= rule.chunk(average_s, waiting) <= min(MAX_CHUNK, waiting)
 
 
@@ -43,7 +46,13 @@ def test_every_slot_can_have_one_and_the_whole_is_bounded(
 )
 def test_a_large_allowance_is_refilled_by_thirds(room: int, allowance: int, worth: int) -> None:
     """A read for every freed entry would cost more than the entry; a slow one is worth it."""
-    assert EIGHT.worth(room, allowance) == worth
+    assert EIGHT.worth(room, allowance, few=False) == worth
+
+
+def test_where_others_take_up_the_slots_a_few_are_worth_a_read() -> None:
+    """A third may never be free."""
+    assert EIGHT.worth(40, 1000, few=True) == 40
+    assert EIGHT.worth(1000, 1000, few=True) == 333
 
 
 def test_chunks_of_fast_handlers_are_shared_evenly() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from support.runs import a_delivery
 from support.waiting import wait_until
 from support.worker_parts import SIGNAL, FakeBroker
 from support.worker_reading import Reading
@@ -24,7 +25,7 @@ def test_the_next_question_goes_out_before_what_was_taken_runs(broker: FakeBroke
     consumer = reading.consumer
     consumer._grouped, consumer._claim_at = True, math.inf
     reading.hand.measured(SIGNAL, 0.0)
-    broker.more = 1000
+    broker.more = {SIGNAL: 1000}
     asked: list[int] = []
     reading.on_submit = lambda: asked.append(len(broker.of("ask")))
     consumer._turn()
@@ -45,7 +46,7 @@ def test_nothing_is_asked_ahead_when_something_else_is_due(broker: FakeBroker, d
     consumer._grouped, consumer._claim_at, consumer._hot = True, math.inf, [SIGNAL]
     consumer._others_at = math.inf
     reading.hand.measured(SIGNAL, 0.0)
-    broker.more = 1000
+    broker.more = {SIGNAL: 1000}
     consumer._turn()
     assert len(broker.of("ask")) == 1
     if due == "claim":
@@ -68,7 +69,7 @@ def test_what_was_taken_runs_when_the_next_question_fails(broker: FakeBroker) ->
     consumer = reading.consumer
     consumer._grouped, consumer._claim_at = True, math.inf
     reading.hand.measured(SIGNAL, 0.0)
-    broker.more = 1000
+    broker.more = {SIGNAL: 1000}
     with pytest.raises(BrokerUnavailable):
         consumer._turn()
     assert consumer.taking.since is None
@@ -84,7 +85,7 @@ def test_what_was_asked_for_when_the_worker_stops_goes_back(
     """Or it would wait for its lease's end; a connection that stopping has closed does no harm."""
     reading = Reading(broker, SIGNAL, lease_s=3600)
     reading.hand.measured(SIGNAL, 0.0)
-    broker.more = 1000
+    broker.more = {SIGNAL: 1000}
     reading.on_submit = reading.consumer.stop
     broker.fails["answer"] = [ValueError("read of closed file")] if closed else []
     reading.thread.start()
@@ -92,4 +93,17 @@ def test_what_was_asked_for_when_the_worker_stops_goes_back(
     assert not reading.thread.is_alive()
     assert [len(given) for given in broker.of("give_back")] == ([] if closed else [333])
     assert reading.hand.count == 333
+    reading.end_without_thread()
+
+
+def test_entries_of_all_signals_go_back_though_the_broker_refuses(broker: FakeBroker) -> None:
+    """What stayed in hand would be waited for until the drain's time is up."""
+    broker.fails["give_back"] = [BrokerUnavailable("away")]
+    reading = Reading(broker, "a", "b", "c")
+    reading.consumer.stop()
+    deliveries = {signal: [a_delivery(signal=signal)] for signal in "abc"}
+    with pytest.raises(BrokerUnavailable):
+        reading.consumer._take(deliveries, 0.0)
+    assert (reading.hand.count, reading.hand.unfinished) == (0, 0)
+    assert [len(given) for given in broker.of("give_back")] == [3]
     reading.end_without_thread()

@@ -17,7 +17,7 @@ from support.worker_reading import Reading
 from lback_relay.broker.base import Delivery
 from lback_relay.errors import BrokerError, BrokerUnavailable
 from lback_signal_worker.health import HealthFile
-from lback_signal_worker.in_hand import InHand
+from lback_signal_worker.in_hand import PATIENCE_S, InHand
 from lback_signal_worker.prefetch import Prefetch
 
 
@@ -43,6 +43,61 @@ def test_signals_share_the_slots_of_their_kind() -> None:
     assert (hand.count, hand.unfinished) == (504, 501)
     hand.release(runs[:3])
     assert hand.count == 501
+
+
+def test_those_who_need_little_room_give_way_to_who_has_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Once in a while, whoever has waited; those of another kind of slots need not."""
+    now = [100.0]
+    monkeypatch.setattr("lback_signal_worker.in_hand.monotonic", lambda: now[0])
+    hand = InHand(Prefetch(slots=8), {"little": False, "more": False, "awaited": True})
+    hand.measured("little", 0.02)
+    runs = [a_run(number, "little") for number in range(20)]
+    hand.add("little", runs)
+    assert hand.room("more") == 0
+    hand.finish(runs[:1])
+    assert (hand.room("more"), hand.room("little")) == (0, 1)
+    assert not hand.starved(["more"])
+    now[0] += PATIENCE_S
+    assert hand.starved(["more"])
+    assert (hand.room("more"), hand.room("little"), hand.room("awaited")) == (0, 0, 8)
+    hand.finish(runs[1:3])
+    assert (hand.room("more"), hand.room("little")) == (1, 0)
+    hand.looked_for(["more"])
+    assert (hand.room("more"), hand.room("little")) == (1, 3)
+    hand.finish(runs[3:])
+    hand.add("little", runs)
+    assert hand.room("more") == 0
+    hand.finish(runs[:1])
+    assert hand.room("little") == 1
+    now[0] += PATIENCE_S
+    assert hand.room("little") == 0
+
+
+def test_a_signal_that_was_crowded_out_has_its_turn(
+    broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others wait until there is room for it, and it is looked for at once."""
+    monkeypatch.setattr("lback_signal_worker.in_hand.PATIENCE_S", 0.0)
+    reading = Reading(broker, "quick", "other")
+    consumer, hand = reading.consumer, reading.hand
+    consumer._grouped, consumer._claim_at, consumer._others_at = True, math.inf, math.inf
+    consumer._hot = ["quick"]
+    hand.measured("quick", 0.0)
+    hand.measured("other", 1.0)
+    runs = [a_run(number, "quick") for number in range(600)]
+    hand.add("quick", runs)
+    hand.wake()
+    consumer._turn()
+    assert broker.of("ask") == broker.of("read") == []
+    hand.finish(runs[:200])
+    consumer._turn()
+    assert [given for given, _, _ in broker.of("read")] == [("other",)]
+    consumer._turn()
+    assert [given for given, _ in broker.of("ask")] == [("quick",)]
+    hand.finish(runs[200:])
+    reading.end_without_thread()
 
 
 def test_unsettled_entries_are_bounded_too() -> None:
@@ -145,7 +200,7 @@ def test_a_hot_signal_does_not_starve_another(broker: FakeBroker) -> None:
     consumer._grouped, consumer._claim_at, consumer._hot = True, math.inf, ["a", "b"]
     for signal in ("a", "b"):
         reading.hand.measured(signal, 0.0)
-    broker.more = 3000
+    broker.more = {"a": 3000, "b": 3000}
     for _ in range(5):
         consumer._turn()
     assert [signals for signals, _ in broker.of("ask")] == [("a",), ("b",), ("a",)]

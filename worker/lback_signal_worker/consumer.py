@@ -110,8 +110,8 @@ class Consumer:
         self._backoff = Backoff(random)
         self._stopped = threading.Event()
         self._hot: list[str] = []
-        # How many were asked for, and what waits for the answer.
-        self._asked: tuple[int, Callable[[], Taken]] | None = None
+        # Of what, how many were asked for, and what waits for the answer.
+        self._asked: tuple[str, int, Callable[[], Taken]] | None = None
         self._others_at = 0.0
         self._others_every_s = OTHERS_EVERY_S
         self._claim_every_s = min(
@@ -175,7 +175,7 @@ class Consumer:
         ]
         if others and not self._hot:
             self._read_together(others, idle=True)
-        elif others and monotonic() >= self._others_at:
+        elif others and (monotonic() >= self._others_at or self._hand.starved(others)):
             self._read_others(others)
         elif not self._ask():
             self._wait(min(self._claim_at, self._others_at) if others else self._claim_at)
@@ -195,7 +195,7 @@ class Consumer:
             if room:
                 # Its place is behind those that found no room, or one would starve another.
                 self._hot.remove(signal)
-                self._asked = room, self.taking.ask(signal, room)
+                self._asked = signal, room, self.taking.ask(signal, room)
                 return True
         return False
 
@@ -209,8 +209,8 @@ class Consumer:
     def _take_answer(self) -> None:
         """Take what was asked for."""
         if self._asked is not None:
-            (count, answer), self._asked = self._asked, None
-            self._received(answer(), count)
+            (signal, count, answer), self._asked = self._asked, None
+            self._received([signal], answer(), count)
 
     def _room(self, signal: str) -> int:
         """Return how many new entries of a signal may be read now."""
@@ -246,10 +246,11 @@ class Consumer:
                 limit_s = min(limit_s, PARTIAL_BLOCK_S)
             block_s = max(0.001, min(limit_s, self._claim_at - monotonic()))
         count = max(1, room // len(signals))
-        return self._received(self.taking.read(signals, count, block_s=block_s), count)
+        return self._received(signals, self.taking.read(signals, count, block_s=block_s), count)
 
-    def _received(self, taken: Taken, count: int) -> bool:
-        """Take what a read has brought. Returns whether there are more of a signal."""
+    def _received(self, signals: Sequence[str], taken: Taken, count: int) -> bool:
+        """Take what a read of these has brought. Returns whether there are more of one."""
+        self._hand.looked_for(signals)
         deliveries, asked_at = taken
         by_signal: dict[str, list[Delivery]] = {}
         for delivery in deliveries:
@@ -272,10 +273,10 @@ class Consumer:
             if runs:
                 self._ask_ahead()
         finally:  # whether or not it could be asked
-            for signal, some in runs.items():
-                if self._stopped.is_set():
-                    self._give_back(some)
-                else:
+            if self._stopped.is_set():
+                self._give_back([run for some in runs.values() for run in some])
+            else:
+                for signal, some in runs.items():
                     self._executor.submit(signal, some)
 
     def _give_back(self, runs: Sequence[Run]) -> None:
@@ -302,6 +303,7 @@ class Consumer:
                 return
             count = min(rooms[signal] for signal in signals)
             deliveries, asked_at = self.taking.claim(signals, count)
+            self._hand.looked_for(signals)
             innocent: dict[str, list[Delivery]] = {}
             own = self._own(deliveries, asked_at)
             for delivery in deliveries:

@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from time import monotonic
+from typing import Final
 
 from lback_signal_worker.prefetch import Prefetch, averaged
 from lback_signal_worker.processor import Run
+
+PATIENCE_S: Final = 0.05
 
 
 class InHand:
@@ -31,6 +35,9 @@ class InHand:
         # Without those that have none: with many signals most have none.
         self._unfinished: dict[str, int] = {}
         self._averages: dict[str, float] = {}
+        # Signals with nothing in hand that have found no room, and when others give way to them.
+        self._hungry: set[str] = set()
+        self._patient_until = 0.0
         self._freed = threading.Event()
 
     def add(self, signal: str, runs: Sequence[Run]) -> None:
@@ -90,11 +97,24 @@ class InHand:
         """Note how long an entry took. Threads may overwrite each other; it is an estimate."""
         self._averages[signal] = averaged(self._averages.get(signal), took_s)
 
+    def looked_for(self, signals: Iterable[str]) -> None:
+        """Note that these had their turn: entries of theirs were asked for."""
+        if not self._hungry.isdisjoint(signals):
+            self._hungry.difference_update(signals)
+            # With many signals most are hungry, and have nothing: others must get on, too.
+            self._patient_until = monotonic() + PATIENCE_S
+
+    def starved(self, signals: Iterable[str]) -> bool:
+        """Tell whether one of these has waited for room for too long."""
+        return not self._hungry.isdisjoint(signals) and monotonic() >= self._patient_until
+
     def room(self, signal: str) -> int:
         """Return how many entries of this signal are worth taking now; 0 when none are.
 
         Signals of one kind of slots share them: each unfinished entry uses up its part of its own
-        signal's allowance, and what is left of the whole is left for every signal.
+        signal's allowance, and what is left of the whole is left for every signal. One that needs
+        more of it than another would wait for as long as the other takes each little at once: if it
+        has nothing in hand, the others of its kind give way to it once in ``PATIENCE_S``.
         """
         allowance = self._prefetch.allowance(self._averages.get(signal))
         kind = self._is_async[signal]
@@ -103,6 +123,15 @@ class InHand:
             for other, unfinished in self._unfinished.items():
                 if self._is_async[other] is kind:
                     used += unfinished / self._prefetch.allowance(self._averages.get(other))
+            own = self._unfinished.get(signal, 0)
             free = self._prefetch.max_entries - len(self._runs)
-        room = min(int((1.0 - used) * allowance + 1e-6), free)
-        return self._prefetch.worth(max(0, room), allowance)
+        room = int((1.0 - used) * allowance + 1e-6)
+        crowded_out = not own and room <= free  # by other signals, not by what is unsettled
+        worth = self._prefetch.worth(max(0, min(room, free)), allowance, few=crowded_out)
+        if crowded_out and not worth:
+            if not self._hungry:
+                self._patient_until = max(self._patient_until, monotonic() + PATIENCE_S)
+            self._hungry.add(signal)
+        elif worth and signal not in self._hungry and self.starved(self._hungry):
+            return 0 if any(self._is_async[other] is kind for other in self._hungry) else worth
+        return worth

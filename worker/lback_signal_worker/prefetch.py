@@ -43,16 +43,21 @@ class Prefetch:
         per_slot = WORK_S / max(average_s, 1e-9)
         return int(min(max(per_slot, 1.0) * self.slots, self.max_entries))
 
-    def worth(self, room: int, allowance: int) -> int:
+    def worth(self, room: int, allowance: int, *, few: bool) -> int:
         """Return how many entries are worth a read now; 0 when none are.
 
         Of a small allowance as many as there is room for; of a large one a third, when there is
         room for that: one third runs, one is being settled, and one is on its way.
+
+        Args:
+            room: for how many there is room.
+            allowance: of the signal.
+            few: whether a few are worth a read all the same.
         """
         if allowance < 4 * self.slots:
             return room
         third = allowance // 3
-        return third if room >= third else 0
+        return third if room >= third else room if few else 0
 
     def chunk(self, average_s: float | None, waiting: int) -> int:
         """Return how many of the waiting entries one slot takes at once."""
