@@ -115,8 +115,13 @@ def test_no_envelope_takes_more_memory_than_eight_times_its_size(
     for size in sizes:
         for name, encoded in sized_envelopes(size, dose(7, 1)):
             tried += 1
+            limit = max(MEBIBYTE, 8 * len(encoded))
             peak = peak_memory(encoded)
-            if peak > max(MEBIBYTE, 8 * len(encoded)):
+            if peak > limit:
+                # Paths intern their parts. Python's table of interned texts grows by megabytes at
+                # some of them, whoever interns; what an envelope takes itself it takes again.
+                peak = peak_memory(encoded)
+            if peak > limit:
                 over.append((size, name, peak))
     attack_table.record(MEMORY, tried, tried - len(over))
     assert not over
