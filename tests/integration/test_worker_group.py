@@ -265,7 +265,7 @@ def test_a_drain_waits_for_what_was_asked_for(
 
             return late
 
-        made.ask = asking  # type: ignore[method-assign]
+        made.ask = asking  # type: ignore[assignment, method-assign]
         return made
 
     runs: list[tuple[str, int]] = []

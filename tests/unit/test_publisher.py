@@ -433,7 +433,7 @@ def test_a_sender_that_outruns_the_thread_lets_it_run(
         line.put(SIGNAL, b"0")  # begins the thread, which finds the line held
         wait_until(lambda: not line._asleep, what="the thread")
         note = lambda pause_s: pauses.append((line.sending.queued(), pause_s))  # noqa: E731
-        monkeypatch.setattr(line_module.time, "sleep", note)
+        monkeypatch.setattr("lback_relay.line.time.sleep", note)
         for number in range(1, 1000):
             line.put(SIGNAL, b"%d" % number)
         monkeypatch.undo()
