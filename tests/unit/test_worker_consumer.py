@@ -16,6 +16,7 @@ from support.worker_reading import Reading
 
 from lback_relay.broker.base import Delivery
 from lback_relay.errors import BrokerError, BrokerUnavailable
+from lback_signal_worker.consumer import HAND_OVER_S
 from lback_signal_worker.health import HealthFile
 from lback_signal_worker.in_hand import PATIENCE_S, InHand
 from lback_signal_worker.prefetch import Prefetch
@@ -205,6 +206,30 @@ def test_a_hot_signal_does_not_starve_another(broker: FakeBroker) -> None:
         consumer._turn()
     assert [signals for signals, _ in broker.of("ask")] == [("a",), ("b",), ("a",)]
     assert consumer._hot == ["b", "a"]
+    reading.end_without_thread()
+
+
+def test_after_few_entries_the_slots_get_the_interpreter(
+    broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While there are more the next question is more urgent: they run meanwhile anyhow."""
+    reading = Reading(broker, SIGNAL)
+    steps: list[object] = []
+    reading.on_submit = lambda: steps.append("submitted")
+    monkeypatch.setattr("lback_signal_worker.consumer.sleep", steps.append)
+    consumer = reading.consumer
+    consumer._grouped, consumer._claim_at = True, math.inf
+    reading.hand.measured(SIGNAL, 0.0)
+    consumer._turn()
+    assert steps == []
+    broker.more = {SIGNAL: 2}
+    consumer._turn()
+    assert steps == ["submitted", HAND_OVER_S]
+    reading.release.set()
+    wait_until(lambda: not reading.hand.unfinished, what="the handlers' ends")
+    broker.more = {SIGNAL: 1000}
+    consumer._turn()
+    assert steps[2:] == ["submitted"]
     reading.end_without_thread()
 
 

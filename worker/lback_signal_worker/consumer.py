@@ -30,7 +30,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from time import monotonic
+from time import monotonic, sleep
 from typing import Final
 
 from lback_relay.broker.base import SUSPECT_DELIVERIES, Broker, Delivery
@@ -54,6 +54,8 @@ OTHERS_EVERY_S: Final = 0.01
 """While some signals are hot, the others are looked at so often, or up to PARTIAL_BLOCK_S apart."""
 POLL_S: Final = 5.0
 """Without room for a read the broker is pinged this often, for the worker's health."""
+HAND_OVER_S: Final = 20e-6
+"""After few entries this thread lets go of the interpreter: a slot waits for it."""
 
 
 class Consumer:
@@ -258,6 +260,8 @@ class Consumer:
         more = [signal for signal, some in by_signal.items() if len(some) >= count]
         self._hot += more
         self._take(by_signal, asked_at)
+        if by_signal and not more:
+            sleep(HAND_OVER_S)
         return bool(more)
 
     def _take(self, deliveries: Mapping[str, Sequence[Delivery]], asked_at: float) -> None:
