@@ -69,9 +69,9 @@ def read_body(data: bytes) -> tuple[list[Any], bool]:
     # can't be nested too deeply. A byte that only looks like one of these costs the longer way.
     finished = not (
         with_parts
-        or b"\xc4" in data
-        or b"\xc5" in data
-        or b"\xc6" in data
+        or 0xC4 in data
+        or 0xC5 in data
+        or 0xC6 in data
         or len(data) - len(data.translate(None, _HOLDERS)) > MAX_DEPTH
     )
     return items, finished
