@@ -51,6 +51,9 @@ EXIT_DRAIN_TIMEOUT: Final = 5
 """Handlers were still running when the drain's time was up or it was cut short, or outcomes could
 not be written."""
 
+YOUNG_OBJECTS: Final = 10_000
+"""Made and not yet gone when the collector looks at them: a thousand envelopes are in hand, and by
+its own rule it would look at those again and again."""
 _LEFT: Final = ", with handlers still running or outcomes not written, see above"
 _PREFIX: Final = "LBACK_SIGNAL_WORKER_"
 _EXIT_S: Final = {EXIT_DRAINED: 5.0, EXIT_DRAIN_TIMEOUT: 1.0, EXIT_RECYCLED: 5.0}
@@ -269,10 +272,7 @@ def _run(
             f"{error}; start it, or give its address in LBACK_RELAY_URL or --url"
         ) from error
     worker = Worker(worker_config, remote_dispatcher, connect, verification=verification)
-    # What the handlers have loaded stays: the collector need not look at it again and again, which
-    # took a third of the reading thread's time.
-    gc.collect()
-    gc.freeze()
+    _calm_collector()
     worker.start()
     _say_started(worker_config, config, verification)
     name = stop.wait() if link is None else link.attend(worker, worker_config, stop)
@@ -332,6 +332,16 @@ def _code_of(error: RelayError) -> int:
     if isinstance(error, BrokerError):
         return EXIT_BROKER
     return EXIT_HANDLERS if isinstance(error, HandlersNotLoaded) else EXIT_CONFIG
+
+
+def _calm_collector() -> None:
+    """Have the garbage collector look at what comes and goes, and not too often."""
+    # What the handlers have loaded stays: looking at it again and again took a third of the reading
+    # thread's time.
+    gc.collect()
+    gc.freeze()
+    if 0 < gc.get_threshold()[0] < YOUNG_OBJECTS:  # or the handlers' module knows better
+        gc.set_threshold(YOUNG_OBJECTS)
 
 
 def _say_started(
