@@ -180,14 +180,18 @@ def _decoded(body: bytes) -> Envelope:
             and STRINGS.issuperset(map(type, trace.values()))
         ):
             raise MalformedEnvelope("the envelope's trace is no map of text to text")
-    return Envelope(
-        envelope_id,
-        signal,
-        sender,
-        payload,
-        _EPOCH + timedelta(0, 0, sent_at),
-        tuple(delivery),
-        origin,
-        trace,
-        named,
+    # tuple.__new__ spares the keyword handling of Envelope's own.
+    return tuple.__new__(
+        Envelope,
+        (
+            envelope_id,
+            signal,
+            sender,
+            payload,
+            _EPOCH + timedelta(0, 0, sent_at),
+            tuple(delivery),
+            origin,
+            trace,
+            named,
+        ),
     )

@@ -173,7 +173,7 @@ class Processor:
                 run.handlers = tuple(
                     handler for handler in run.handlers if handler.takes_broadcast(sent_by)
                 )
-        return not run.finished
+        return run.position < len(run.handlers)
 
     def arguments(self, run: Run, handler: Handler) -> dict[str, Any]:
         """Return what the handler is called with, by name. The run is open."""
