@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,18 +59,14 @@ class Settling(BrokerPart):
         self, settlements: Sequence[Settlement], group: str, consumer: str
     ) -> list[Delivery]:
         """See :meth:`lback_relay.broker.base.Broker.settle`."""
-        done: dict[tuple[str, str], list[str]] = {}
+        done: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
         others: list[Settlement] = []
         for settlement in settlements:
             delivery, retries, dead_letters = settlement
             if retries or dead_letters:
                 others.append(settlement)
-                continue
-            origin = delivery[:2]
-            if origin in done:
-                done[origin].append(delivery[2])
             else:
-                done[origin] = [delivery[2]]
+                done[delivery[:2]].append(delivery[2])
         commands = [self._settle(settlement, group, consumer) for settlement in others]
         for (signal, source), ids in done.items():
             commands += self._acknowledge(self._stream(signal, source, group), source, group, ids)

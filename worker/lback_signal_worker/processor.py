@@ -110,7 +110,10 @@ class Run:
         """Return what became of a queue delivery."""
         if self.delivery is None:
             raise ValueError("a broadcast is not settled")
-        return Settlement(self.delivery, self.retries or (), self.dead_letters or ())
+        # tuple.__new__ spares the keyword handling of Settlement's own.
+        return tuple.__new__(
+            Settlement, (self.delivery, self.retries or (), self.dead_letters or ())
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

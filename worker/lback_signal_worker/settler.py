@@ -122,7 +122,7 @@ class Settler:
         kept = []
         gone = []
         for run in runs:
-            if not run.finished:
+            if run.position < len(run.handlers):
                 gone.append(run)  # lost before it began
             elif run.delivery is None:
                 gone.append(run)
