@@ -13,7 +13,7 @@ EIGHT = Prefetch(slots=8)
 
 @pytest.mark.parametrize(
     ("average_s", "allowance"),
-    [(None, 8), (60.0, 8), (0.05, 8), (0.01, 40), (0.0001, 1000), (0.0, 1000)],
+    [(None, 8), (60.0, 8), (0.05, 8), (0.01, 40), (0.0001, MAX_ENTRIES), (0.0, MAX_ENTRIES)],
 )
 def test_fifty_milliseconds_of_work_per_slot(average_s: float | None, allowance: int) -> None:
     """Slow handlers get one entry per slot, fast ones many, nobody more than a thousand."""

@@ -11,6 +11,9 @@ from support.worker_parts import SIGNAL, FakeBroker
 from support.worker_reading import Reading
 
 from lback_relay.errors import BrokerUnavailable
+from lback_signal_worker.prefetch import MAX_ENTRIES
+
+THIRD = MAX_ENTRIES // 3
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def test_the_next_question_goes_out_before_what_was_taken_runs(broker: FakeBroke
     consumer = reading.consumer
     consumer._grouped, consumer._claim_at = True, math.inf
     reading.hand.measured(SIGNAL, 0.0)
-    broker.more = {SIGNAL: 1000}
+    broker.more = {SIGNAL: MAX_ENTRIES}
     asked: list[int] = []
     reading.on_submit = lambda: asked.append(len(broker.of("ask")))
     consumer._turn()
@@ -33,8 +36,8 @@ def test_the_next_question_goes_out_before_what_was_taken_runs(broker: FakeBroke
     assert consumer.taking.since is not None
     consumer._turn()
     assert asked == [1, 2]
-    assert [count for _, count in broker.of("ask")] == [333, 333]
-    assert reading.hand.count == 666
+    assert [count for _, count in broker.of("ask")] == [THIRD, THIRD]
+    assert reading.hand.count == 2 * THIRD
     reading.end_without_thread()
 
 
@@ -46,7 +49,7 @@ def test_nothing_is_asked_ahead_when_something_else_is_due(broker: FakeBroker, d
     consumer._grouped, consumer._claim_at, consumer._hot = True, math.inf, [SIGNAL]
     consumer._others_at = math.inf
     reading.hand.measured(SIGNAL, 0.0)
-    broker.more = {SIGNAL: 1000}
+    broker.more = {SIGNAL: MAX_ENTRIES}
     consumer._turn()
     assert len(broker.of("ask")) == 1
     if due == "claim":
@@ -58,7 +61,7 @@ def test_nothing_is_asked_ahead_when_something_else_is_due(broker: FakeBroker, d
     consumer._turn()
     assert len(broker.of("ask")) == 1
     assert consumer.taking.since is None
-    assert [len(given) for given in broker.of("give_back")] == ([333] if due == "stop" else [])
+    assert [len(given) for given in broker.of("give_back")] == ([THIRD] if due == "stop" else [])
     reading.end_without_thread()
 
 
@@ -69,12 +72,12 @@ def test_what_was_taken_runs_when_the_next_question_fails(broker: FakeBroker) ->
     consumer = reading.consumer
     consumer._grouped, consumer._claim_at = True, math.inf
     reading.hand.measured(SIGNAL, 0.0)
-    broker.more = {SIGNAL: 1000}
+    broker.more = {SIGNAL: MAX_ENTRIES}
     with pytest.raises(BrokerUnavailable):
         consumer._turn()
     assert consumer.taking.since is None
     reading.release.set()
-    wait_until(lambda: len(reading.done) == 333, what="their ends")
+    wait_until(lambda: len(reading.done) == THIRD, what="their ends")
     reading.executor.close()
 
 
@@ -85,14 +88,14 @@ def test_what_was_asked_for_when_the_worker_stops_goes_back(
     """Or it would wait for its lease's end; a connection that stopping has closed does no harm."""
     reading = Reading(broker, SIGNAL, lease_s=3600)
     reading.hand.measured(SIGNAL, 0.0)
-    broker.more = {SIGNAL: 1000}
+    broker.more = {SIGNAL: MAX_ENTRIES}
     reading.on_submit = reading.consumer.stop
     broker.fails["answer"] = [ValueError("read of closed file")] if closed else []
     reading.thread.start()
     reading.thread.join(60)
     assert not reading.thread.is_alive()
-    assert [len(given) for given in broker.of("give_back")] == ([] if closed else [333])
-    assert reading.hand.count == 333
+    assert [len(given) for given in broker.of("give_back")] == ([] if closed else [THIRD])
+    assert reading.hand.count == THIRD
     reading.end_without_thread()
 
 

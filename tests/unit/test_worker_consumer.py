@@ -19,7 +19,9 @@ from lback_relay.errors import BrokerError, BrokerUnavailable
 from lback_signal_worker.consumer import HAND_OVER_S
 from lback_signal_worker.health import HealthFile
 from lback_signal_worker.in_hand import PATIENCE_S, InHand
-from lback_signal_worker.prefetch import Prefetch
+from lback_signal_worker.prefetch import MAX_ENTRIES, Prefetch
+
+THIRD = MAX_ENTRIES // 3
 
 
 @pytest.fixture
@@ -33,17 +35,17 @@ def test_signals_share_the_slots_of_their_kind() -> None:
     hand = InHand(Prefetch(slots=4), {"slow": False, "fast": False, "awaited": True})
     hand.measured("slow", 1.0)
     hand.measured("fast", 0.0001)
-    assert (hand.room("slow"), hand.room("fast"), hand.room("awaited")) == (4, 333, 4)
+    assert (hand.room("slow"), hand.room("fast"), hand.room("awaited")) == (4, THIRD, 4)
     runs = [a_run(number, "slow") for number in range(4)]
     hand.add("slow", runs)
     assert (hand.room("slow"), hand.room("fast"), hand.room("awaited")) == (0, 0, 4)
     hand.finish(runs[:3])
-    assert (hand.room("slow"), hand.room("fast")) == (3, 333)
-    hand.add("fast", [a_run(number, "fast") for number in range(500)])
+    assert (hand.room("slow"), hand.room("fast")) == (3, THIRD)
+    hand.add("fast", [a_run(number, "fast") for number in range(MAX_ENTRIES // 2)])
     assert (hand.room("slow"), hand.room("fast")) == (1, 0)
-    assert (hand.count, hand.unfinished) == (504, 501)
+    assert (hand.count, hand.unfinished) == (MAX_ENTRIES // 2 + 4, MAX_ENTRIES // 2 + 1)
     hand.release(runs[:3])
-    assert hand.count == 501
+    assert hand.count == MAX_ENTRIES // 2 + 1
 
 
 def test_those_who_need_little_room_give_way_to_who_has_nothing(
@@ -87,17 +89,17 @@ def test_a_signal_that_was_crowded_out_has_its_turn(
     consumer._hot = ["quick"]
     hand.measured("quick", 0.0)
     hand.measured("other", 1.0)
-    runs = [a_run(number, "quick") for number in range(600)]
+    runs = [a_run(number, "quick") for number in range(6 * MAX_ENTRIES // 10)]
     hand.add("quick", runs)
     hand.wake()
     consumer._turn()
     assert broker.of("ask") == broker.of("read") == []
-    hand.finish(runs[:200])
+    hand.finish(runs[: 2 * MAX_ENTRIES // 10])
     consumer._turn()
     assert [given for given, _, _ in broker.of("read")] == [("other",)]
     consumer._turn()
     assert [given for given, _ in broker.of("ask")] == [("quick",)]
-    hand.finish(runs[200:])
+    hand.finish(runs[2 * MAX_ENTRIES // 10 :])
     reading.end_without_thread()
 
 
@@ -105,12 +107,12 @@ def test_unsettled_entries_are_bounded_too() -> None:
     """A broker that takes no outcomes gets no more entries out of its streams."""
     hand = a_hand()
     hand.measured(SIGNAL, 0.0)
-    runs = [a_run(number) for number in range(995)]
+    runs = [a_run(number) for number in range(MAX_ENTRIES - 5)]
     hand.add(SIGNAL, runs)
     hand.finish(runs)
     assert hand.room(SIGNAL) == 0
     hand.release(runs)
-    assert hand.room(SIGNAL) == 333
+    assert hand.room(SIGNAL) == THIRD
 
 
 @pytest.mark.parametrize("method", ["read", "claim"])
@@ -179,7 +181,8 @@ def test_no_read_blocks_while_a_hot_signal_waits_for_room(broker: FakeBroker) ->
     consumer._grouped, consumer._claim_at, consumer._hot = True, math.inf, ["hot"]
     reading.hand.measured("hot", 0.0)
     reading.hand.measured("other", 0.015)
-    reading.hand.add("hot", runs := [a_run(number, "hot") for number in range(700)])
+    runs = [a_run(number, "hot") for number in range(7 * MAX_ENTRIES // 10)]
+    reading.hand.add("hot", runs)
     assert (reading.hand.room("hot"), reading.hand.room("other")) == (0, 1)
     for _ in range(10):
         consumer._turn()
@@ -227,7 +230,7 @@ def test_after_few_entries_the_slots_get_the_interpreter(
     assert steps == ["submitted", HAND_OVER_S]
     reading.release.set()
     wait_until(lambda: not reading.hand.unfinished, what="the handlers' ends")
-    broker.more = {SIGNAL: 1000}
+    broker.more = {SIGNAL: MAX_ENTRIES}
     consumer._turn()
     assert steps[2:] == ["submitted"]
     reading.end_without_thread()

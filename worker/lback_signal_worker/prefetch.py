@@ -1,7 +1,7 @@
 """How many entries a worker takes at once. Pure; durations are seconds.
 
 A worker holds about 50 ms of work per slot: fast handlers get large batches, slow ones leave the
-work to other workers. Never less than one entry per slot, nor more than 1,000 in all.
+work to other workers. Never less than one entry per slot, nor more than 1,500 in all.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-MAX_ENTRIES: Final = 1000
+MAX_ENTRIES: Final = 1500
 WORK_S: Final = 0.05
 """Work per slot that may wait in this process."""
 CHUNK_S: Final = 0.005
