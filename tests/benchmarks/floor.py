@@ -4,23 +4,30 @@ What nobody can do better by much on this machine, with no guarantee at all: no 
 spool, one thread. ``batched`` reads, unpacks and acknowledges in batches; ``pipelined`` packs and
 sends in batches; ``single`` packs and sends one at a time. ``dispatched`` is ``pipelined`` for what
 comes out of Lback's own dispatcher: the least that anything can do which relays its signals.
+``grouped`` is ``single`` in eight threads that share a connection: who finds it free sends what all
+of them have packed meanwhile, and wakes those who wait.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import msgpack
 import redis
 from benchmarks.peers.marks import PAYLOAD, URL
 from benchmarks.signals import SIGNAL
+from hiredis import pack_command
 from lback.core.signals import SignalDispatcher
 
 BATCH: Final = 256
+THREADS: Final = 8
 STREAM: Final = "floor"
 GROUP: Final = "floor"
 WARM_UP: Final = 200
@@ -70,6 +77,56 @@ def dispatched(client: Any, count: int) -> None:
         packed.clear()
 
 
+class _Packed:
+    """One thread's entry, until the broker has it."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.sent = False
+        self.gate = threading.Semaphore(0)
+
+
+def grouped(client: Any, count: int) -> None:
+    """Pack in eight threads, each waiting for its own, and send by group commit."""
+    pack = msgpack.packb
+    connection = client.connection_pool.get_connection()
+    connection_free = threading.Lock()
+    waiting: deque[_Packed] = deque()
+
+    def send_all() -> None:
+        batch = [waiting.popleft() for _ in range(len(waiting))]
+        if batch:
+            commands: Any = [("XADD", STREAM, "*", "e", entry.body) for entry in batch]
+            connection.send_packed_command([b"".join(map(pack_command, commands))])
+            for _ in batch:
+                connection.read_response()
+            for entry in batch:
+                entry.sent = True
+                entry.gate.release()
+
+    def send(number: int) -> None:
+        for _ in range(number):
+            own = _Packed(pack(PAYLOAD))
+            waiting.append(own)
+            while not own.sent:
+                if connection_free.acquire(blocking=False):
+                    try:
+                        send_all()
+                    finally:
+                        connection_free.release()
+                    with suppress(IndexError):  # who came during the call sends the next
+                        waiting[0].gate.release()
+                else:
+                    own.gate.acquire(timeout=0.25)
+
+    threads = [threading.Thread(target=send, args=(count // THREADS,)) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    client.connection_pool.release(connection)
+
+
 def batched(client: Any, count: int) -> None:
     """Read, unpack and acknowledge in batches."""
     unpack = msgpack.unpackb
@@ -90,6 +147,7 @@ def main(kind: str, count: int) -> None:
     client = _client()
     runs: dict[str, Callable[[Any, int], None]] = {
         "pipelined": pipelined, "single": single, "batched": batched, "dispatched": dispatched,
+        "grouped": grouped,
     }  # fmt: skip
     if kind == "batched":
         pipelined(client, count)

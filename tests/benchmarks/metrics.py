@@ -120,6 +120,11 @@ METRICS: Final = {
             targets=(_at_least(2, TO_FLOOR, "≥ 2 x floor"),),
         ),
         Metric(
+            name="sends_grouped",
+            title="no relay: eight threads, msgpack, XADD by group commit",
+            floor="one plain XADD at a time",
+        ),
+        Metric(
             name="latency_median_ms",
             title="send to handler start at 500/s, median",
             unit=" ms",

@@ -189,10 +189,11 @@ def _floors(size: Size) -> Iterator[Dose]:
     for kind, count, metrics in (
         ("batched", 250_000, ("handled_plain", "handled_async")),
         ("pipelined", 150_000, ("sends_background", "sends_least")),
-        ("single", 15_000, ("sends_sync_1", "sends_sync_8")),
+        ("single", 15_000, ("sends_sync_1", "sends_sync_8", "sends_grouped")),
     ):
         yield _floor(kind, size.count(count), metrics)
     yield _floor("dispatched", size.count(150_000), ("sends_least",), OURS)
+    yield _floor("grouped", size.count(20_000), ("sends_grouped",), OURS)
 
 
 def _floor(kind: str, count: int, metrics: tuple[str, ...], stands_for: str = FLOOR) -> Dose:
