@@ -197,8 +197,11 @@ def test_no_read_blocks_while_a_hot_signal_waits_for_room(broker: FakeBroker) ->
     reading.executor.close()
 
 
-def test_a_hot_signal_does_not_starve_another(broker: FakeBroker) -> None:
+def test_a_hot_signal_does_not_starve_another(
+    broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They take turns, and who found no room is the next to be asked for."""
+    monkeypatch.setattr("lback_signal_worker.watch.LONG_S", 600.0)  # its handlers wait for us
     reading = Reading(broker, "a", "b")
     consumer = reading.consumer
     consumer._grouped, consumer._claim_at, consumer._hot = True, math.inf, ["a", "b"]
