@@ -48,25 +48,26 @@ class Envelope(NamedTuple):
     extra: Mapping[str, Any] = _NOTHING
 
 
-def new_envelope_id(now_ms: int | None = None) -> str:
+def new_envelope_id(now_ms: int | None = None, *, pid: int | None = None) -> str:
     """Return a new UUIDv7: 48 bits of Unix milliseconds, then 74 random bits.
 
     Args:
         now_ms: Unix time in milliseconds; the current time if None.
+        pid: this process's id, for who has asked for it already; asked for if None.
 
     Source: RFC 9562, section 5.7.
     """
     if now_ms is None:
         now_ms = time.time_ns() // 1_000_000
     time_bits = f"{now_ms & 0xFFFF_FFFF_FFFF:012x}"
-    random_bits = _random_digits()
+    random_bits = _random_digits(os.getpid() if pid is None else pid)
     return (
         f"{time_bits[:8]}-{time_bits[8:]}-7{random_bits[:3]}-"
         f"{_VARIANT[random_bits[3]]}{random_bits[4:7]}-{random_bits[7:19]}"
     )
 
 
-def _random_digits() -> str:
+def _random_digits(pid: int) -> str:
     """Return 20 random hexadecimal digits, of those that were drawn ahead.
 
     Whoever asks the system lets go of the interpreter meanwhile, and the thread that publishes
@@ -74,7 +75,6 @@ def _random_digits() -> str:
     """
     # By the process, for what was drawn before a fork is the parent's. Not by a hook of os.fork
     # alone: a server that forks in C may not call it.
-    pid = os.getpid()
     drawn = _drawn.get(pid)
     if drawn is None:
         _drawn.clear()

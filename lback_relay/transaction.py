@@ -146,12 +146,12 @@ def _listen(orm: Any) -> bool:
     They are registered on the class, so that a session that serves many requests never collects
     any. Returns False while another thread is still importing SQLAlchemy.
     """
+    if _listening.is_set():
+        return True
     session_class = getattr(orm, "Session", None)
     event = sys.modules.get("sqlalchemy.event")
     if session_class is None or event is None:
         return False
-    if _listening.is_set():
-        return True
     # First in line: an application's listener that raises stops those behind it.
     event.listen(session_class, "after_begin", _on_begin, insert=True)
     event.listen(session_class, "after_commit", _on_commit, insert=True)
