@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lback_signal_worker.cli import YOUNG_OBJECTS, _calm_collector
+from lback_signal_worker.cli import _THRESHOLD_AT_START, YOUNG_OBJECTS, _calm_collector
 
 
 @pytest.fixture(autouse=True)
@@ -21,15 +21,15 @@ def as_before() -> Iterator[None]:
 
 def test_it_looks_more_rarely_and_not_at_what_was_loaded() -> None:
     """A thousand envelopes are in hand; by its own rule it would look again and again."""
-    gc.set_threshold(700, 11, 12)
+    gc.set_threshold(*_THRESHOLD_AT_START)
     _calm_collector()
-    assert gc.get_threshold() == (YOUNG_OBJECTS, 11, 12)
+    assert gc.get_threshold() == (YOUNG_OBJECTS, *_THRESHOLD_AT_START[1:])
     assert gc.get_freeze_count() > 1000
 
 
-@pytest.mark.parametrize("chosen", [0, YOUNG_OBJECTS + 1])
+@pytest.mark.parametrize("chosen", [0, 300, YOUNG_OBJECTS + 1])
 def test_what_the_handlers_have_chosen_stays(chosen: int) -> None:
-    """0 turns it off."""
+    """More often, more rarely, or, by 0, not at all."""
     gc.set_threshold(chosen)
     _calm_collector()
     assert gc.get_threshold()[0] == chosen

@@ -52,8 +52,9 @@ EXIT_DRAIN_TIMEOUT: Final = 5
 not be written."""
 
 YOUNG_OBJECTS: Final = 10_000
-"""Made and not yet gone when the collector looks at them: a thousand envelopes are in hand, and by
-its own rule it would look at those again and again."""
+"""Made and not yet gone when the collector looks at them: more than a thousand envelopes are in
+hand, and by its own rule it would look at those again and again."""
+_THRESHOLD_AT_START: Final = gc.get_threshold()
 _LEFT: Final = ", with handlers still running or outcomes not written, see above"
 _PREFIX: Final = "LBACK_SIGNAL_WORKER_"
 _EXIT_S: Final = {EXIT_DRAINED: 5.0, EXIT_DRAIN_TIMEOUT: 1.0, EXIT_RECYCLED: 5.0}
@@ -340,7 +341,7 @@ def _calm_collector() -> None:
     # thread's time.
     gc.collect()
     gc.freeze()
-    if 0 < gc.get_threshold()[0] < YOUNG_OBJECTS:  # or the handlers' module knows better
+    if gc.get_threshold() == _THRESHOLD_AT_START:  # what the handlers' module has set stays
         gc.set_threshold(YOUNG_OBJECTS)
 
 
