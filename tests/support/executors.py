@@ -61,21 +61,29 @@ class Running:
     @property
     def slot(self) -> Slot:
         """The slot for plain handlers."""
-        assert self._executor is not None
-        return self._executor._plain.slots[0]
+        return self.executor._plain.slots[0]
 
     def _decode(self, encoded: bytes, _signal: str, _mode: str) -> Envelope:
         return self.decode(encoded)
 
-    def submit(self, *numbers: int) -> list[Run]:
-        """Submit runs with these numbers as their payload."""
-        assert self._processor is not None
+    @property
+    def executor(self) -> Executor:
+        """What was started."""
         assert self._executor is not None
-        runs = [
+        return self._executor
+
+    def begin(self, *numbers: int) -> list[Run]:
+        """Return runs with these numbers as their payload."""
+        assert self._processor is not None
+        return [
             self._processor.begin(a_delivery(payload={"number": number}), monotonic())
             for number in numbers
         ]
-        self._executor.submit(SIGNAL, runs)
+
+    def submit(self, *numbers: int) -> list[Run]:
+        """Submit such runs."""
+        runs = self.begin(*numbers)
+        self.executor.submit(SIGNAL, runs)
         return runs
 
     def wait_for(self, count: int) -> None:

@@ -65,7 +65,6 @@ class Reading:
             report=self._report,
             random=half,
         )
-        self.thread = threading.Thread(target=self.consumer.run)
 
     def _handle(self, sender: object, **_: Any) -> None:
         self.started.set()
@@ -81,12 +80,15 @@ class Reading:
             self.hand.release(runs)
         self.done += runs
 
+    def start(self) -> None:
+        """Begin to read."""
+        self.executor.start_reading(self.consumer.read)
+
     def end(self) -> None:
         """Let everything end."""
         self.release.set()
         self.consumer.stop()
-        self.thread.join(60)
-        assert not self.thread.is_alive()
+        assert self.consumer.ended.wait(60)
         self.end_without_thread()
 
     def end_without_thread(self) -> None:

@@ -97,9 +97,8 @@ def test_what_was_asked_for_when_the_worker_stops_goes_back(
     broker.more = {SIGNAL: MAX_ENTRIES}
     reading.on_submit = reading.consumer.stop
     broker.fails["answer"] = [ValueError("read of closed file")] if closed else []
-    reading.thread.start()
-    reading.thread.join(60)
-    assert not reading.thread.is_alive()
+    reading.start()
+    assert reading.consumer.ended.wait(60)
     assert [len(given) for given in broker.of("give_back")] == ([] if closed else [THIRD])
     assert reading.hand.count == THIRD
     reading.end_without_thread()

@@ -131,7 +131,7 @@ def test_a_call_that_brings_entries_shows_since_when(
 
     monkeypatch.setattr(broker, method, slow)
     began = monotonic()
-    reading.thread.start()
+    reading.start()
     assert under_way.wait(60)
     since = reading.consumer.taking.since
     release.set()
@@ -146,7 +146,7 @@ def test_reading_goes_on_whatever_fails(broker: FakeBroker, caplog: Any) -> None
     broker.fails["ensure_groups"] = [BrokerUnavailable("away"), BrokerError("full")]
     broker.fails["read"] = [BrokerError("odd"), ValueError("ours")]
     reading = Reading(broker, SIGNAL)
-    reading.thread.start()
+    reading.start()
     wait_until(lambda: len(broker.of("read")) >= 3, what="the third read")
     reading.end()
     assert "while making its group" in caplog.text
@@ -157,7 +157,7 @@ def test_after_an_outage_claiming_waits_for_a_lease(broker: FakeBroker) -> None:
     """So that the owners can renew first."""
     broker.fails["ensure_groups"] = [BrokerUnavailable("away")]
     reading = Reading(broker, SIGNAL, lease_s=3600)
-    reading.thread.start()
+    reading.start()
     wait_until(lambda: len(broker.of("read")) >= 3, what="reads")
     reading.end()
     assert broker.of("claim") == []
@@ -167,7 +167,7 @@ def test_more_signals_than_slots_are_read_in_turn(broker: FakeBroker) -> None:
     """An idle worker blocks on all of them; a busy one takes no more than it has room for."""
     reading = Reading(broker, "a", "b", "c")
     broker.claims = [[a_delivery(signal="a")]]
-    reading.thread.start()
+    reading.start()
     assert reading.started.wait(60)
     wait_until(lambda: len(broker.of("read")) >= 3, what="reads")
     reading.end()
@@ -247,7 +247,7 @@ def test_a_suspect_waits_for_those_that_run_and_goes_back_in_the_end(
     suspect = a_delivery(deliveries=3, entry_id="2-0")
     # It would be there again for whoever claims at once.
     broker.claims = [[a_delivery()], [suspect], [suspect], [suspect]]
-    reading.thread.start()
+    reading.start()
     assert reading.started.wait(60)
     wait_until(lambda: broker.of("give_back"), what="the return")
     wait_until(lambda: broker.of("read"), what="reading again")
@@ -266,7 +266,7 @@ def test_a_suspect_waits_until_what_was_handled_is_settled(
     reading = Reading(broker, SIGNAL, lease_s=3600, settles=False)
     reading.release.set()
     broker.claims = [[a_delivery()], [a_delivery(deliveries=3, entry_id="2-0")]]
-    reading.thread.start()
+    reading.start()
     wait_until(lambda: len(reading.done) == 1, what="the first one's end")
     wait_until(reading.consumer.alone.is_set, what="the suspect")
     wait_until(lambda: len(broker.of("ping")) >= 2, what="waiting")
@@ -315,8 +315,6 @@ def test_a_lease_begins_with_the_question_not_with_the_answer(broker: FakeBroker
     reading.consumer._read_together([SIGNAL], idle=False)
     (run,) = reading.hand.snapshot()
     assert run.taken_at <= handed_out_at[0]
-    reading.release.set()
-    wait_until(lambda: reading.done, what="its end")
     reading.executor.close()
 
 
@@ -325,7 +323,7 @@ def test_a_suspect_is_given_back_when_the_worker_stops(broker: FakeBroker) -> No
     reading = Reading(broker, SIGNAL, lease_s=3600)
     suspect = a_delivery(deliveries=3, entry_id="2-0")
     broker.claims = [[a_delivery()], [suspect]]
-    reading.thread.start()
+    reading.start()
     wait_until(reading.consumer.alone.is_set, what="the suspect")
     reading.consumer.stop()
     wait_until(lambda: broker.of("give_back") == [[suspect]], what="the return")
@@ -341,7 +339,7 @@ def test_a_worker_whose_slots_are_all_busy_shows_that_it_lives(
     reading = Reading(broker, SIGNAL)
     reading.consumer._health = HealthFile(str(tmp_path / "health"))
     broker.claims = [[a_delivery(entry_id=f"{number}-0") for number in range(2)]]
-    reading.thread.start()
+    reading.start()
     wait_until(lambda: len(broker.of("ping")) >= 3, what="pings")
     reading.end()
     assert (tmp_path / "health").exists()

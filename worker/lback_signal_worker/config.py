@@ -15,6 +15,9 @@ from lback_relay.config_checks import Check, integer, kind, number
 from lback_relay.errors import ConfigError
 
 DEFAULT_GROUP: Final = "workers"
+CLAIM_EVERY_S: Final = 5.0
+CLAIM_PER_SIGNAL_S: Final = 2.5
+"""With many signals claims are rarer: each costs two commands for every signal."""
 RENEWALS_PER_LEASE: Final = 3
 """A lease is renewed when a third of it is over: two renewals may fail before it is lost."""
 
@@ -126,3 +129,7 @@ class WorkerConfig:
     def renew_every_s(self) -> float:
         """How often a lease is renewed."""
         return self.lease_s / RENEWALS_PER_LEASE
+
+    def claim_every_s(self, signals: int) -> float:
+        """How often what others have left behind is looked for."""
+        return min(self.lease_s / 2, max(CLAIM_EVERY_S, CLAIM_PER_SIGNAL_S * signals))

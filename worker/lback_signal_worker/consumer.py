@@ -1,9 +1,12 @@
-"""Reading: what to take, when, and how much. One thread; blocks nowhere but in a read.
+"""Reading: what to take, when, and how much. One thread at a time; blocks nowhere but in a read.
 
 Each turn: claim, when its timer is due; then read. A signal whose last read came back full is
 *hot* and is read by itself. The others are read together, a few each; when no signal is hot, this
 read blocks. While some are, it does not, and is rarer: a block would outlast what is in hand of the
 hot ones. Without room the thread waits for some.
+
+Alone. An entry that comes alone is run by the thread that has read it, while another one reads on:
+waking that other one is what the entry would have waited for.
 
 Asking ahead. Once handlers run, this thread gets the interpreter when they let go of it, which
 quick ones do when there is nothing left to run. So the next question goes out before what the last
@@ -18,8 +21,7 @@ What goes wrong: the broker is away (back off, read again; claiming pauses for o
 afterwards, so that its owners renew first); the answer to a read is lost (the entries are pending,
 nobody has them in hand, and they are claimed when their lease ends); the next question can't be
 asked (what the last one brought runs all the same); the worker stops while one is under way (its
-answer is given back); anything unforeseen (logged, and the next turn begins after a pause). The
-thread ends only by :meth:`stop`.
+answer is given back); anything unforeseen (logged, and the next turn begins after a pause).
 
 Durations are seconds on the monotonic clock.
 """
@@ -41,13 +43,11 @@ from lback_signal_worker.health import HealthFile
 from lback_signal_worker.in_hand import InHand
 from lback_signal_worker.link import READING, Backoff, Link
 from lback_signal_worker.processor import Processor, Run
+from lback_signal_worker.slots import Chunk
 from lback_signal_worker.taking import Taken, Taking
 
 logger = logging.getLogger(__name__)
 
-CLAIM_EVERY_S: Final = 5.0
-CLAIM_PER_SIGNAL_S: Final = 2.5
-"""With many signals claims are rarer: each costs two commands for every signal."""
 PARTIAL_BLOCK_S: Final = 0.05
 """Longest block while some signals have no room: theirs must be noticed soon."""
 OTHERS_EVERY_S: Final = 0.01
@@ -77,6 +77,7 @@ class Consumer:
 
     Attributes:
         alone: set while nothing else may begin here, because a suspect runs.
+        ended: set once nothing is read any more.
         taking: the calls that bring entries.
     """
 
@@ -97,6 +98,7 @@ class Consumer:
         random: Callable[[], float],
     ) -> None:
         self.alone = threading.Event()
+        self.ended = threading.Event()
         self._reading = reading
         self._broker = broker
         self._config = config
@@ -114,50 +116,59 @@ class Consumer:
         self._hot: list[str] = []
         # Of what, how many were asked for, and what waits for the answer.
         self._asked: tuple[str, int, Callable[[], Taken]] | None = None
+        self._came_alone: Run | None = None
         self._others_at = 0.0
         self._others_every_s = OTHERS_EVERY_S
-        self._claim_every_s = min(
-            config.lease_s / 2, max(CLAIM_EVERY_S, CLAIM_PER_SIGNAL_S * len(signals))
-        )
+        self._claim_every_s = config.claim_every_s(len(signals))
         self._claim_at = monotonic()
         # Signals whose claim is due and has not found room yet; nothing is read of them meanwhile.
         self._unclaimed: set[str] = set()
         self._polled_at = 0.0
         self._grouped = False
 
-    def run(self) -> None:
-        """Read until :meth:`stop`."""
-        try:
-            self._read_on()
-        finally:
-            # What was asked for goes back, or it would wait for its lease's end. Stopping may have
-            # closed the connection meanwhile, and a client may say that in any way.
-            with contextlib.suppress(Exception):
-                self._take_answer()
+    def read(self) -> Chunk | None:
+        """Read until :meth:`stop`, or until an entry comes that the caller is to run itself.
 
-    def _read_on(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                self._turn()
-            except BrokerError as error:  # noqa: PERF203 - the loop goes on
-                if self._stopped.is_set():
-                    return  # stopping closed the connection
+        Returns: that entry, while another thread reads on; None once reading has ended.
+        """
+        own = None
+        try:
+            while own is None and not self._stopped.is_set():
+                self._try_turn()
+                if self._came_alone is not None:
+                    run, self._came_alone = self._came_alone, None
+                    own = self._executor.run_alone(run, self.read)
+                    if own is None:
+                        sleep(HAND_OVER_S)
+            return own
+        finally:
+            if own is None:
+                # What was asked for goes back, or it would wait for its lease's end. Stopping may
+                # have closed the connection meanwhile, and a client may say that in any way.
+                with contextlib.suppress(Exception):
+                    self._take_answer()
+                self.ended.set()
+
+    def _try_turn(self) -> None:
+        try:
+            self._turn()
+        except Exception as error:
+            if self._stopped.is_set():
+                return  # stopping closed the connection; a client may say that in any way
+            if isinstance(error, BrokerError):
                 self._link.failed(READING, error)
                 self._claim_at = monotonic() + self._config.lease_s
                 self._unclaimed.clear()
                 with contextlib.suppress(BrokerError):
                     self._reading.close()
-                self._stopped.wait(self._backoff.next_s())
-            except Exception:
-                if self._stopped.is_set():
-                    return  # as above; a client closed in mid-read may say so in any way
-                logger.exception("reading failed; going on")
-                self._stopped.wait(self._backoff.next_s())
             else:
-                self._backoff.reset()
+                logger.exception("reading failed; going on")
+            self._stopped.wait(self._backoff.next_s())
+        else:
+            self._backoff.reset()
 
     def stop(self) -> None:
-        """End :meth:`run` once its read has ended; closing `reading` ends that at once."""
+        """End the reading once its call has ended; closing `reading` ends that at once."""
         self._stopped.set()
         self._hand.wake()
 
@@ -254,6 +265,10 @@ class Consumer:
         """Take what a read of these has brought. Returns whether there are more of one."""
         self._hand.looked_for(signals)
         deliveries, asked_at = taken
+        if len(deliveries) == 1 < count and not (self._hot or self._stopped.is_set()):
+            self._came_alone = run = self._processor.begin(deliveries[0], asked_at)
+            self._hand.add(run.signal, [run])
+            return False
         by_signal: dict[str, list[Delivery]] = {}
         for delivery in deliveries:
             by_signal.setdefault(delivery.signal, []).append(delivery)
@@ -309,7 +324,7 @@ class Consumer:
             deliveries, asked_at = self.taking.claim(signals, count)
             self._hand.looked_for(signals)
             innocent: dict[str, list[Delivery]] = {}
-            own = self._own(deliveries, asked_at)
+            own = self._hand.claimed_again(deliveries, asked_at)
             for delivery in deliveries:
                 if delivery[:3] in own:
                     continue
@@ -329,21 +344,6 @@ class Consumer:
                 )
             else:
                 self._unclaimed.difference_update(signals)
-
-    def _own(self, deliveries: Sequence[Delivery], now: float) -> set[tuple[str, str, str]]:
-        """Return which of these this worker has in hand: their leases ended before a renewal.
-
-        They run on; that they were claimed has renewed them.
-        """
-        if not deliveries:
-            return set()
-        claimed = {delivery[:3] for delivery in deliveries}
-        own = set()
-        for run in self._hand.snapshot():
-            if run.delivery is not None and run.delivery[:3] in claimed and not run.lost:
-                run.taken_at = now
-                own.add(run.delivery[:3])
-        return own
 
     def _meet_suspect(self, delivery: Delivery, asked_at: float) -> bool:
         """Run an entry by itself, or make a dead letter of it when it has killed too often.

@@ -16,7 +16,7 @@ from lback_signal_worker.async_slots import AsyncSlots
 from lback_signal_worker.in_hand import InHand
 from lback_signal_worker.prefetch import Prefetch
 from lback_signal_worker.processor import Processor, Run
-from lback_signal_worker.slots import Chunk, PlainSlots, Report, take_all
+from lback_signal_worker.slots import Chunk, PlainSlots, Read, Report, take_all
 from lback_signal_worker.watch import Watch
 
 
@@ -73,6 +73,28 @@ class Executor:
         """Start the threads."""
         self._plain.start()
         threading.Thread(target=self._watch.run, name="relay-watch", daemon=True).start()
+
+    def start_reading(self, read: Read) -> None:
+        """Have one of the threads for plain handlers read, and call :meth:`run_alone`."""
+        self._plain.start_reading(read)
+
+    def run_alone(self, run: Run, read: Read) -> Chunk | None:
+        """Run what has come alone, at once in the thread that reads, where that is possible.
+
+        Args:
+            run: has not begun.
+            read: goes on reading.
+
+        Returns: what that thread is to leave reading with, for another one reads on; None: the run
+            is submitted, and the thread goes on reading.
+        """
+        chunk: Chunk = deque([run])
+        plain = run.handlers and not run.handlers[0].is_async
+        if plain and self._plain.hand_over(read, chunk):
+            self._watch.wake()
+            return chunk
+        self.submit(run.signal, [run])
+        return None
 
     def submit(self, signal: str, runs: Sequence[Run]) -> None:
         """Run what was taken of one signal."""

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
 from typing import Final
 
+from lback_relay.broker.base import Delivery
 from lback_signal_worker.prefetch import Prefetch, averaged
 from lback_signal_worker.processor import Run
 
@@ -77,6 +78,27 @@ class InHand:
         """Return all entries in hand."""
         with self._lock:
             return list(self._runs)
+
+    def claimed_again(
+        self, deliveries: Sequence[Delivery], now: float
+    ) -> set[tuple[str, str, str]]:
+        """Return which of these are in hand: their leases ended before a renewal.
+
+        They run on; that they were claimed has renewed them.
+
+        Args:
+            deliveries: what was claimed.
+            now: when, on the monotonic clock.
+        """
+        if not deliveries:
+            return set()
+        claimed = {delivery[:3] for delivery in deliveries}
+        own = set()
+        for run in self.snapshot():
+            if run.delivery is not None and run.delivery[:3] in claimed and not run.lost:
+                run.taken_at = now
+                own.add(run.delivery[:3])
+        return own
 
     @property
     def count(self) -> int:

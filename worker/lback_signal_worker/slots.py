@@ -4,6 +4,11 @@ A *slot* is one thread. It takes a chunk of runs from the queue and works it off
 through its handlers one after the other. The finished ones are reported together at the chunk's
 end, or earlier by the watch (:mod:`lback_signal_worker.watch`) when the slot takes long.
 
+Where the broker is read there is one thread more, and one of them all *reads* ("leader and
+followers"): so that an entry that comes alone need not wait until another thread has woken up, the
+reader runs it itself, after a thread that is free has taken over the reading. With none free it
+goes on reading, and the entry waits in the queue: no more handlers run at once than are allowed.
+
 What can go wrong, and what happens then:
 
 - A handler raises anything, SystemExit and KeyboardInterrupt too: it is that attempt's failure.
@@ -37,6 +42,8 @@ logger = logging.getLogger(__name__)
 ABANDONED_PER_SLOT: Final = 4
 
 Chunk = deque[Run]
+Read = Callable[[], "Chunk | None"]
+"""Reads until something comes that the caller is to run itself; None once reading has ended."""
 Report = Callable[[list[Run]], None]
 Token = deque[tuple[Run, Handler, float]]
 """Holds (run, handler, deadline) until the attempt has ended or its time is up."""
@@ -108,8 +115,9 @@ class PlainSlots:
         self._report = report
         self._pass_on = pass_on
         self._finish_coroutine = finish_coroutine
-        self._queue: queue.SimpleQueue[Chunk | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Chunk | Read | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
+        self._free = 0  # threads that wait at the queue, less what they will find there
         self._abandoned = 0
         self._missing = 0
 
@@ -118,10 +126,32 @@ class PlainSlots:
         for _ in range(self._count):
             self._start_slot()
 
+    def start_reading(self, read: Read) -> None:
+        """Start one thread more, and have one of them read."""
+        self._start_slot()
+        with self._lock:
+            self._free -= 1
+            self._queue.put(read)
+
+    def hand_over(self, read: Read, chunk: Chunk) -> bool:
+        """Have a thread that is free read on, so that the reader may work off a chunk.
+
+        Returns: whether there was one. If not, nothing has happened.
+        """
+        with self._lock:
+            if self._free <= 0:
+                return False
+            self._free -= 1
+            self.chunks[id(chunk)] = chunk
+            self._queue.put(read)
+        return True
+
     def put(self, chunk: Chunk) -> None:
         """Queue a chunk of runs of one signal whose next handler is plain."""
         self.chunks[id(chunk)] = chunk
-        self._queue.put(chunk)
+        with self._lock:
+            self._free -= 1
+            self._queue.put(chunk)
 
     def close(self) -> None:
         """Let the threads end that wait for work."""
@@ -167,7 +197,10 @@ class PlainSlots:
         slot = Slot(threading.get_ident())
         self.slots.append(slot)
         while True:
-            chunk = self._queue.get()
+            with self._lock:
+                self._free += 1
+            job = self._queue.get()
+            chunk = job() if callable(job) else job
             if chunk is None:
                 return
             if not self._work_off(slot, chunk):

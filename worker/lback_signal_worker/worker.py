@@ -2,9 +2,9 @@
 
 | thread | does | ends when |
 |---|---|---|
-| reading (``consumer.py``) | takes entries | the drain begins |
 | broadcasts (``broadcast.py``) | hears broadcasts | the drain begins |
 | slots, loop, watch (``executor.py``) | run handlers | everything has ended |
+| one of the slots (``consumer.py``) | takes entries | the drain begins |
 | settling (``settler.py``) | writes outcomes | all outcomes are written |
 | leases (``leases.py``) | renews | after settling |
 | keeper (``keeper.py``) | due retries, heartbeat, trimming, reaping | the drain begins |
@@ -164,14 +164,14 @@ class Worker:
             "leases": self._leases.run,
             "keeper": self._keeper.run,
         }
-        if self.signals:
-            parts["reading"] = self._consumer.run
         if self._listener.signals:
             parts["broadcasts"] = self._listener.run
         for name, run in parts.items():
             thread = threading.Thread(target=run, name=f"relay-{name}", daemon=True)
             self._threads[name] = thread
             thread.start()
+        if self.signals:
+            self._executor.start_reading(self._consumer.read)
 
     @property
     def polled_at(self) -> float:
@@ -249,17 +249,16 @@ class Worker:
         self._consumer.stop()
         self._listener.stop()
         self._keeper.stop()
-        reader = self._threads.get("reading")
-        if reader is None:
+        if not self.signals:
             return
+        ended, taking = self._consumer.ended, self._consumer.taking
         until = monotonic() + ANSWER_S
         # A question that is under way has its answer soon, which is given back; a block has not.
-        while reader.is_alive() and not self._consumer.taking.blocks and monotonic() < until:
-            reader.join(POLL_S)
-        self._join("reading", NOTICE_S)
-        if reader.is_alive():
+        while not ended.wait(POLL_S) and not taking.blocks and monotonic() < until:
+            pass
+        if not ended.wait(NOTICE_S):
             self._reading.close()
-            self._join("reading", STOP_READING_S)
+            ended.wait(STOP_READING_S)
 
     def _give_back(self, runs: list[Run]) -> None:
         """Return what has not begun; unstarted broadcasts are dropped."""
