@@ -11,7 +11,7 @@ broker. Sizes are bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
@@ -45,31 +45,58 @@ def encode(envelope: Envelope, *, max_bytes: int = 1_048_576) -> bytes:
         PayloadTooLarge: it is over the limit even so.
         EnvelopeError: the envelope holds something that was not projected.
     """
-    encoded = _encoded(envelope, envelope.payload)
+    named: dict[str, Any] = {}
+    if envelope.trace:
+        named["trace"] = dict(envelope.trace)
+    if envelope.extra:
+        named.update(envelope.extra)
+    try:
+        sent_at_us = (envelope.sent_at - _EPOCH) // _MICROSECOND
+    except TypeError:
+        raise EnvelopeError("sent_at has no time zone; make it aware") from None
+    fields = [
+        envelope.id, envelope.signal, envelope.sender, envelope.payload, sent_at_us,
+        envelope.delivery, envelope.origin, named,
+    ]  # fmt: skip
+    return encode_fields(fields, max_bytes=max_bytes)
+
+
+def encode_fields(fields: Sequence[Any], *, max_bytes: int) -> bytes:
+    """Return the bytes of an envelope that nobody needs as an object, as most sends don't.
+
+    Args:
+        fields: the items of the array that ``docs/wire-format.md`` describes, in its order: the
+            fourth is the payload; sender, payload and the last are as in an envelope.
+        max_bytes: limit of the result.
+
+    Errors: as of :func:`encode`.
+    """
+    signal, payload = fields[1], fields[3]
+    encoded = _encoded(fields, payload)
     full = len(encoded)
-    if full <= max_bytes and not _problem(encoded):
+    if full <= max_bytes and (full <= UNCOUNTED_BYTES or not _problem(encoded)):
         return encoded
-    smaller = envelope.payload
+    smaller = payload
     if full > max_bytes:
-        for smaller in omit_largest(envelope.payload, size=full, max_bytes=max_bytes):
-            encoded = _encoded(envelope, smaller)
+        for smaller in omit_largest(payload, size=full, max_bytes=max_bytes):
+            encoded = _encoded(fields, smaller)
             if len(encoded) <= max_bytes:
                 break
     if _problem(encoded):
-        for payload in omit_costliest(smaller):
-            encoded = _encoded(envelope, payload)
+        for cheaper in omit_costliest(smaller):
+            encoded = _encoded(fields, cheaper)
             if not _problem(encoded):
                 break
     problem = _problem(encoded)
     if problem:
         raise PayloadTooLarge(
-            f"an envelope of {envelope.signal!r} {problem}, even with its largest values omitted: "
+            f"an envelope of {signal!r} {problem}, even with its largest values omitted: "
             "send less (an id in place of the data)"
         )
     if len(encoded) <= max_bytes:
         return encoded
     raise PayloadTooLarge(
-        f"an envelope of {envelope.signal!r} takes {full:,} bytes, and {len(encoded):,} with its "
+        f"an envelope of {signal!r} takes {full:,} bytes, and {len(encoded):,} with its "
         f"largest values omitted, but only {max_bytes:,} are allowed: raise "
         "RELAY_MAX_PAYLOAD_BYTES, or send less (an id in place of the data)"
     )
@@ -112,32 +139,24 @@ def _problem(encoded: bytes) -> str | None:
     return cost_of(encoded[4:]).problem() if len(encoded) > UNCOUNTED_BYTES else None
 
 
-def _encoded(envelope: Envelope, payload: Mapping[str, Any]) -> bytes:
-    named: dict[str, Any] = {}
-    if envelope.trace:
-        named["trace"] = dict(envelope.trace)
-    if envelope.extra:
-        named.update(envelope.extra)
-    try:
-        sent_at = (envelope.sent_at - _EPOCH) // _MICROSECOND
-    except TypeError:
-        raise EnvelopeError("sent_at has no time zone; make it aware") from None
+def _encoded(fields: Sequence[Any], payload: Mapping[str, Any]) -> bytes:
+    return PLAIN_HEAD + write(_pack, fields, payload)
 
-    def pack(writer: Writer) -> bytes:
-        return writer.pack(
-            [
-                envelope.id,
-                envelope.signal,
-                writer.prepared(envelope.sender, 1, "sender"),
-                _named(writer, payload, envelope.signal),
-                sent_at,
-                list(envelope.delivery),
-                envelope.origin,
-                _named(writer, named, envelope.signal) if named else named,
-            ]
-        )
 
-    return PLAIN_HEAD + write(pack)
+def _pack(writer: Writer, fields: Sequence[Any], payload: Mapping[str, Any]) -> bytes:
+    envelope_id, signal, sender, _, sent_at_us, delivery, origin, named = fields
+    return writer.pack(
+        [
+            envelope_id,
+            signal,
+            writer.prepared(sender, 1, "sender"),
+            _named(writer, payload, signal),
+            sent_at_us,
+            list(delivery),
+            origin,
+            _named(writer, named, signal) if named else {},
+        ]
+    )
 
 
 def _named(writer: Writer, values: Mapping[str, Any], signal: str) -> dict[str, Any]:

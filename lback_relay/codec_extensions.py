@@ -205,7 +205,7 @@ def _from_omitted(value: Omitted) -> ExtType:
 
 LEAF_WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
     int: _from_int,
-    datetime: lambda value: extension(DATETIME, datetime.isoformat(value).encode()),
+    datetime: lambda value: _new_tuple(ExtType, (DATETIME, datetime.isoformat(value).encode())),
     date: lambda value: extension(DATE, date.isoformat(value).encode()),
     time: lambda value: extension(TIME, time.isoformat(value).encode()),
     timedelta: _from_timedelta,

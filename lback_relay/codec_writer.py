@@ -70,8 +70,9 @@ class Writer:
                 if depth >= MAX_DEPTH:
                     return _too_deep(path, value)
                 return prepare(self, value, depth, path)
-            if base in LEAF_WRITERS:
-                break
+            leaf = LEAF_WRITERS.get(base)
+            if leaf is not None:
+                return leaf(value)
         return value  # the packer asks for it; what was not projected is refused there
 
     def mapping(self, value: Mapping[Any, Any], depth: int, path: str) -> Any:
@@ -183,8 +184,8 @@ _free: Final[list[Writer]] = []
 _MAX_KEPT_BYTES: Final = 65_536
 
 
-def write(pack: Callable[[Writer], bytes]) -> bytes:
-    """Return what ``pack`` makes with a writer of its own."""
+def write(pack: Callable[..., bytes], *arguments: Any) -> bytes:
+    """Return what ``pack`` makes when it is called with a writer of its own and these arguments."""
     # A packer is worth keeping, and must never be entered twice: not by another thread, and not
     # by an OS signal's or a finalizer's code. Whoever works with one has taken it out.
     try:
@@ -192,9 +193,9 @@ def write(pack: Callable[[Writer], bytes]) -> bytes:
     except IndexError:
         writer = Writer()
     try:
-        packed = pack(writer)
+        packed = pack(writer, *arguments)
     except UnicodeEncodeError:  # half of a surrogate pair: rare, and too slow to expect
-        return pack(Writer("surrogatepass"))
+        return pack(Writer("surrogatepass"), *arguments)
     if len(packed) <= _MAX_KEPT_BYTES:
         _free.append(writer)
     return packed

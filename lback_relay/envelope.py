@@ -60,15 +60,11 @@ def new_envelope_id(now_ms: int | None = None, *, pid: int | None = None) -> str
     if now_ms is None:
         now_ms = time.time_ns() // 1_000_000
     time_bits = f"{now_ms & 0xFFFF_FFFF_FFFF:012x}"
-    random_bits = _random_digits(os.getpid() if pid is None else pid)
-    return (
-        f"{time_bits[:8]}-{time_bits[8:]}-7{random_bits[:3]}-"
-        f"{_VARIANT[random_bits[3]]}{random_bits[4:7]}-{random_bits[7:19]}"
-    )
+    return f"{time_bits[:8]}-{time_bits[8:]}-{_random_end(os.getpid() if pid is None else pid)}"
 
 
-def _random_digits(pid: int) -> str:
-    """Return 20 random hexadecimal digits, of those that were drawn ahead.
+def _random_end(pid: int) -> str:
+    """Return a UUIDv7's text from its version on, of those that were drawn ahead.
 
     Whoever asks the system lets go of the interpreter meanwhile, and the thread that publishes
     takes it: the two would take turns for each envelope, instead of for each batch.
@@ -83,10 +79,15 @@ def _random_digits(pid: int) -> str:
         return drawn.pop()
     except IndexError:
         digits = os.urandom(_DIGITS // 2 * _DRAWN_AT_ONCE).hex()
-        pieces = [digits[at : at + _DIGITS] for at in range(0, len(digits), _DIGITS)]
-        piece = pieces.pop()
-        drawn.extend(pieces)
-        return piece
+        starts = range(0, len(digits), _DIGITS)
+        ends = [_formatted(digits[start : start + _DIGITS]) for start in starts]
+        end = ends.pop()
+        drawn.extend(ends)
+        return end
+
+
+def _formatted(digits: str) -> str:
+    return f"7{digits[:3]}-{_VARIANT[digits[3]]}{digits[4:7]}-{digits[7:19]}"
 
 
 _DIGITS: Final = 20
