@@ -20,7 +20,7 @@ from lback_relay.codec_extensions import MAX_ENVELOPE_BYTES, UNCOUNTED_BYTES
 from lback_relay.codec_header import PLAIN_HEAD, refuse_header, without_signature
 from lback_relay.codec_reader import STRINGS, finished, read_body
 from lback_relay.codec_writer import Writer, write
-from lback_relay.envelope import Envelope
+from lback_relay.envelope import QUEUE, Envelope
 from lback_relay.errors import EnvelopeError, MalformedEnvelope, PayloadTooLarge
 from lback_relay.omission import omit_costliest, omit_largest
 
@@ -28,6 +28,7 @@ _FIELDS: Final = 8
 _MAX_BODY_BYTES: Final = MAX_ENVELOPE_BYTES - len(PLAIN_HEAD)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_QUEUE_ALONE: Final = [QUEUE]
 
 
 def encode(envelope: Envelope, *, max_bytes: int = 1_048_576) -> bytes:
@@ -123,8 +124,47 @@ def decode_body(body: bytes) -> Envelope:
     Raises:
         MalformedEnvelope: they do not follow ``docs/wire-format.md``, or exceed its limits.
     """
-    try:
-        return _decoded(body)
+    try:  # once for each delivery: every call in here is felt
+        if len(body) > _MAX_BODY_BYTES:
+            raise MalformedEnvelope(
+                f"the envelope takes {len(PLAIN_HEAD) + len(body):,} bytes; none may take more "
+                f"than {MAX_ENVELOPE_BYTES:,}"
+            )
+        fields, all_finished = read_body(body)
+        if len(fields) != _FIELDS:
+            raise MalformedEnvelope(
+                f"the envelope has {len(fields)} fields; {_FIELDS} are expected"
+            )
+        envelope_id, signal, sender, payload, sent_at, delivery, origin, named = fields
+        if not (
+            type(envelope_id) is str
+            and type(signal) is str
+            and type(payload) is dict
+            and type(sent_at) is int
+            and type(delivery) is list
+            and (delivery == _QUEUE_ALONE or STRINGS.issuperset(map(type, delivery)))
+            and type(origin) is str
+            and type(named) is dict
+        ):
+            raise MalformedEnvelope("a field of the envelope is not of the type it must have")
+        if not all_finished:
+            sender, payload = finished(sender), finished(payload)
+            finished(named)
+        # tuple.__new__ spares the keyword handling of Envelope's own.
+        return tuple.__new__(
+            Envelope,
+            (
+                envelope_id,
+                signal,
+                sender,
+                payload,
+                _EPOCH + timedelta(0, 0, sent_at),
+                tuple(delivery),
+                origin,
+                _trace_out_of(named) if named else {},
+                named,
+            ),
+        )
     except MalformedEnvelope:
         raise
     except Exception as error:  # noqa: BLE001 - whatever is wrong is wrong with the bytes
@@ -132,6 +172,17 @@ def decode_body(body: bytes) -> Envelope:
         raise MalformedEnvelope(
             f"the envelope's bytes can't be read ({type(error).__name__}); see docs/wire-format.md"
         ) from None
+
+
+def _trace_out_of(named: dict[str, Any]) -> dict[str, str]:
+    trace: Any = named.pop("trace", None) or {}
+    if (
+        type(trace) is dict
+        and STRINGS.issuperset(map(type, trace))
+        and STRINGS.issuperset(map(type, trace.values()))
+    ):
+        return trace
+    raise MalformedEnvelope("the envelope's trace is no map of text to text")
 
 
 def _problem(encoded: bytes) -> str | None:
@@ -164,53 +215,3 @@ def _named(writer: Writer, values: Mapping[str, Any], signal: str) -> dict[str, 
     if type(prepared) is not dict:
         raise EnvelopeError(f"the payload of {signal!r} has a key that is no text; use names")
     return prepared
-
-
-def _decoded(body: bytes) -> Envelope:
-    if len(body) > _MAX_BODY_BYTES:
-        raise MalformedEnvelope(
-            f"the envelope takes {len(PLAIN_HEAD) + len(body):,} bytes; none may take more than "
-            f"{MAX_ENVELOPE_BYTES:,}"
-        )
-    fields, all_finished = read_body(body)
-    if len(fields) != _FIELDS:
-        raise MalformedEnvelope(f"the envelope has {len(fields)} fields; {_FIELDS} are expected")
-    envelope_id, signal, sender, payload, sent_at, delivery, origin, named = fields
-    if not (
-        type(envelope_id) is str
-        and type(signal) is str
-        and type(payload) is dict
-        and type(sent_at) is int
-        and type(delivery) is list
-        and STRINGS.issuperset(map(type, delivery))
-        and type(origin) is str
-        and type(named) is dict
-    ):
-        raise MalformedEnvelope("a field of the envelope is not of the type it must have")
-    if not all_finished:
-        sender, payload = finished(sender), finished(payload)
-        finished(named)
-    trace: dict[str, str] = {}
-    if named:
-        trace = named.pop("trace", None) or trace
-        if not (
-            type(trace) is dict
-            and STRINGS.issuperset(map(type, trace))
-            and STRINGS.issuperset(map(type, trace.values()))
-        ):
-            raise MalformedEnvelope("the envelope's trace is no map of text to text")
-    # tuple.__new__ spares the keyword handling of Envelope's own.
-    return tuple.__new__(
-        Envelope,
-        (
-            envelope_id,
-            signal,
-            sender,
-            payload,
-            _EPOCH + timedelta(0, 0, sent_at),
-            tuple(delivery),
-            origin,
-            trace,
-            named,
-        ),
-    )

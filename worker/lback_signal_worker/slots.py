@@ -267,13 +267,19 @@ class PlainSlots:
                 self._pass_on(run)
                 return True
             timeout_s = handler.options.timeout_s
-            if timeout_s is None:
-                error = self._call(run, handler)
-            else:
+            if timeout_s is not None:
                 if run.position:
                     slot.began_at = monotonic()  # its time, not that of those before it
                 slot.token = token = deque([(run, handler, slot.began_at + timeout_s)])
-                error = self._call(run, handler)
+            error: BaseException | None = None
+            try:
+                context = copy_context()
+                result = context.run(handler.function, **processor.arguments(run, handler))
+                if result is not None and iscoroutine(result):
+                    self._finish_coroutine(result)
+            except BaseException as raised:  # noqa: BLE001 - SystemExit in a handler is its failure
+                error = raised
+            if timeout_s is not None:
                 try:
                     token.pop()
                 except IndexError:
@@ -284,14 +290,3 @@ class PlainSlots:
         run.envelope = None  # a thousand that wait for settling keep the collector busy
         slot.finished.append(run)
         return True
-
-    def _call(self, run: Run, handler: Handler) -> BaseException | None:
-        """Call a handler in a context of its own. Returns what it raised."""
-        try:
-            context = copy_context()
-            result = context.run(handler.function, **self._processor.arguments(run, handler))
-            if result is not None and iscoroutine(result):
-                self._finish_coroutine(result)
-        except BaseException as error:  # noqa: BLE001 - SystemExit in a handler is its failure
-            return error
-        return None
