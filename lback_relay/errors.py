@@ -113,6 +113,10 @@ class BacklogFull(BrokerError):
     """The stream holds ``max_backlog`` envelopes; nothing was appended."""
 
 
+class NumbersSpent(BrokerError):
+    """The broker has refused a batch and counts its numbers as accepted: it needs others."""
+
+
 class SettlementRefused(BrokerError):
     """The broker refused to write some retries or dead letters; their entries stay pending.
 

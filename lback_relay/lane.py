@@ -81,6 +81,7 @@ class Lane:
     """
 
     __slots__ = (
+        "_given",
         "_max_batch",
         "entries",
         "first_sequence",
@@ -98,6 +99,7 @@ class Lane:
         self.retry_at = 0.0
         self.refusals = 0
         self._max_batch = MAX_BATCH
+        self._given = 0  # the highest number that was given to the broker or the spool
 
     @property
     def end_sequence(self) -> int:
@@ -119,6 +121,15 @@ class Lane:
             batch.append(entry)
         return batch
 
+    def give(self, count: int) -> bool:
+        """Note that the first ``count`` entries are given away now. Returns whether any was before.
+
+        Even where that failed it may have been heard.
+        """
+        again = self._given >= self.first_sequence
+        self._given = max(self._given, self.first_sequence + count - 1)
+        return again
+
     def accepted(self, count: int) -> None:
         """Take the first ``count`` entries away: the broker has them."""
         self.first_sequence += count  # first: a number must never be given to another entry
@@ -138,10 +149,15 @@ class Lane:
 
     def direct(self) -> None:
         """Go to the broker from now on: nothing of the lane is in the spool any more."""
-        self.producer_id = uuid4().hex
+        self.renumber()
         self.spooled = False
         self.refusals = 0
         self.retry_at = 0.0
+
+    def renumber(self) -> None:
+        """Number the entries as another producer, of whom nobody has heard."""
+        self.producer_id = uuid4().hex
+        self._given = 0
 
     def release_waiting(self) -> None:
         """End the waits for these entries; they stay queued."""

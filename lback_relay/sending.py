@@ -26,6 +26,7 @@ from lback_relay.envelope import BROADCAST, QUEUE
 from lback_relay.errors import (
     BrokerError,
     BrokerUnavailable,
+    NumbersSpent,
     RelayError,
     SpoolDamaged,
     SpoolError,
@@ -134,6 +135,7 @@ class Sending:
         try:
             if self._broker is None:
                 self._broker = self._connect()
+            again = lane.give(len(batch))
             self._broker.publish(
                 name,
                 [encoded for _, encoded, _ in batch],
@@ -142,6 +144,7 @@ class Sending:
                 queue=QUEUE in signal.delivery,
                 broadcast=BROADCAST in signal.delivery,
                 max_backlog=signal.max_backlog,
+                fresh=not (again or lane.refusals),
             )
         except BrokerUnavailable as error:
             lane.unanswered()
@@ -170,6 +173,7 @@ class Sending:
         """Write a lane's next batch to the spool."""
         assert self._spool is not None  # noqa: S101 - spools() has said so
         batch = lane.batch()
+        lane.give(len(batch))
         try:
             self._spool.append(
                 name,
@@ -244,6 +248,8 @@ class Sending:
         )
         if isinstance(error, BrokerError):
             self.circuit.answered()
+        if isinstance(error, NumbersSpent):
+            lane.renumber()
         lane.refused(time.monotonic())
         if not self.spools(lane):
             lane.release_waiting()

@@ -195,6 +195,7 @@ class Broker(Protocol):
         queue: bool,
         broadcast: bool,
         max_backlog: int | None = None,
+        fresh: bool = False,
     ) -> int:
         """Append and/or broadcast a batch, each envelope once however often this is called.
 
@@ -202,9 +203,14 @@ class Broker(Protocol):
         what the broker has accepted before is left out. Atomic: all of the batch or none. The
         broker remembers a producer for a week after its last batch.
 
+        ``fresh`` says that nobody has given any of these numbers to a broker or to a spool before,
+        so that there is nothing to leave out.
+
         Returns: how many were new.
         Raises: BacklogFull (the stream held ``max_backlog`` entries before this batch),
-            BrokerUnavailable, BrokerError (also at the broker's maxmemory; nothing was appended).
+            NumbersSpent (of a fresh batch: nothing was appended, and these numbers would be left
+            out from now on), BrokerUnavailable, BrokerError (also at the broker's maxmemory;
+            nothing was appended).
         """
 
     # consuming -------------------------------------------------------------------------------

@@ -33,6 +33,8 @@ _LONGEST_POLL_S: Final = 0.02
 _DIRECT: Final = frozenset({"EVALSHA", "EVAL", "XREADGROUP", "XRANGE", "XPENDING", "XACK", "XDEL"})
 """Commands whose replies are used as they come: those that are called for each batch."""
 
+_MULTI: Final = ("MULTI",)
+_EXEC: Final = ("EXEC",)
 _name_of: Final = itemgetter(0)
 
 Command = tuple[Any, ...]
@@ -143,9 +145,35 @@ class Connections:
                     replies[index] = reply
         except (redis.RedisError, OSError) as error:
             raise self.failure(error) from error
-        return [
-            self._refusal(reply) if isinstance(reply, Exception) else reply for reply in replies
-        ]
+        return [self._refusal(reply) if _is_error(reply) else reply for reply in replies]
+
+    def transact(self, *commands: Command) -> list[Any]:
+        """Send commands that take effect together, in one round trip, and return their replies.
+
+        A command that was refused as it ran has its BrokerError as its reply; the others took
+        effect. Where the broker's user may not use MULTI they take effect one after the other.
+
+        Raises:
+            BrokerUnavailable: nothing is known of any of them.
+            BrokerError: none of them took effect.
+        """
+        client = self.client(self.timeout_s)
+        direct = self._direct.get(client)
+        try:
+            if direct is None:  # an imitation
+                with client.pipeline(transaction=True) as pipeline:
+                    for command in commands:
+                        pipeline.execute_command(*command)
+                    replies: list[Any] = pipeline.execute(raise_on_error=False)
+            else:
+                begun, *queued, replies = direct.call((_MULTI, *commands, _EXEC))
+                if isinstance(begun, Exception):
+                    replies = queued
+                elif isinstance(replies, Exception):  # one of them was not even queued
+                    raise next(filter(_is_error, queued), replies)
+        except (redis.RedisError, OSError) as error:
+            raise self.failure(error) from error
+        return [self._refusal(reply) if _is_error(reply) else reply for reply in replies]
 
     def read(self, command: Callable[[int | None], Command], block_s: float) -> Any:
         """Send a command that blocks, on a connection that waits for as long.
@@ -253,6 +281,10 @@ class Connections:
             client.connection_pool.disconnect(inuse_connections=in_use)
         for direct in list(self._direct.values()):
             direct.disconnect(in_use=in_use)
+
+
+def _is_error(reply: Any) -> bool:
+    return isinstance(reply, Exception)
 
 
 def _as_it_comes(reply: Any, **_options: Any) -> Any:

@@ -83,6 +83,20 @@ def test_a_batch_is_published_by_one_script(broker: Broker, counted: Counted) ->
     assert counts["get"] == counts["set"] == 1
 
 
+def test_a_fresh_envelope_alone_needs_no_script(url: str, counted: Counted) -> None:
+    """One transaction of two commands."""
+    relay = Relay(RelayConfig(signals={SIGNAL: SignalConfig(name=SIGNAL)}, url=url))
+    relay.relay(SIGNAL, None, {"item": 0})
+    assert relay.flush(30.0)
+    counted()
+    relay.relay(SIGNAL, None, {"item": 1})
+    assert relay.flush(30.0)
+    counts = counted()
+    relay.close()
+    assert counts["multi"] == counts["exec"] == counts["xadd"] == counts["set"] == 1
+    assert _scripts(counts) == counts["get"] == 0
+
+
 def test_a_thousand_entries_are_taken_and_settled_by_two_commands(
     broker: Broker, counted: Counted
 ) -> None:

@@ -13,7 +13,12 @@ GROUP = "mailers"
 
 
 def publish(
-    broker: Broker, *encoded: bytes, signal: str = SIGNAL, producer_id: str = "p", first: int = 1
+    broker: Broker,
+    *encoded: bytes,
+    signal: str = SIGNAL,
+    producer_id: str = "p",
+    first: int = 1,
+    fresh: bool = False,
 ) -> int:
     """Publish to the queue; return how many were new."""
     return broker.publish(
@@ -23,6 +28,7 @@ def publish(
         first_sequence=first,
         queue=True,
         broadcast=False,
+        fresh=fresh,
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from lback_relay.broker import Broker
-from lback_relay.errors import BrokerUnavailable
+from lback_relay.errors import BrokerUnavailable, NumbersSpent
 
 
 class RecordingBroker:
@@ -23,6 +23,7 @@ class RecordingBroker:
         after: the same, once the batch is applied: raising means that the reply was lost.
         callers: the threads that called.
         closed: how often it was closed.
+        fresh: what each call said of its numbers.
     """
 
     def __init__(self) -> None:
@@ -33,6 +34,8 @@ class RecordingBroker:
         self.after: Callable[[int, str], None] = lambda call, signal: None
         self.callers: list[threading.Thread] = []
         self.closed = 0
+        self.fresh: list[bool] = []
+        self._given: dict[tuple[str, str], set[int]] = defaultdict(set)
         self.pid = os.getpid()
         self._accepted: dict[tuple[str, str], int] = {}
 
@@ -46,21 +49,33 @@ class RecordingBroker:
         queue: bool,
         broadcast: bool,
         max_backlog: int | None = None,
+        fresh: bool = False,
     ) -> int:
         """Append what lies beyond the producer's last accepted number."""
         assert os.getpid() == self.pid, "a broker was used on the other side of a fork"
         assert encoded
         self.calls.append((signal, first_sequence, len(encoded), producer_id))
         self.callers.append(threading.current_thread())
+        numbers = range(first_sequence, first_sequence + len(encoded))
+        given = self._given[producer_id, signal]
+        assert not (fresh and given.intersection(numbers)), "a number is not fresh"
+        given.update(numbers)
+        self.fresh.append(fresh)
         number = len(self.calls)
-        self.before(number, signal)
+        last = first_sequence + len(encoded) - 1
+        try:
+            self.before(number, signal)
+        except NumbersSpent:
+            assert fresh
+            self._accepted[producer_id, signal] = last
+            raise
         # Of a producer that it has not met, the broker takes any first number.
         accepted = self._accepted.get((producer_id, signal), first_sequence - 1)
         assert first_sequence <= accepted + 1, "a number was left out"
         new = encoded[max(0, accepted - first_sequence + 1) :]
         self.streams[signal].extend(new)
         self.options.append((queue, broadcast, max_backlog))
-        self._accepted[producer_id, signal] = max(accepted, first_sequence + len(encoded) - 1)
+        self._accepted[producer_id, signal] = max(accepted, last)
         self.after(number, signal)
         return len(new)
 

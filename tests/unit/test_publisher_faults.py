@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
+from pathlib import Path
 
 import pytest
 from support.recording_broker import RecordingBroker, connecting
@@ -11,10 +13,12 @@ from support.waiting import wait_until
 
 from lback_relay.circuit import Circuit, Known
 from lback_relay.config import SignalConfig
-from lback_relay.errors import BacklogFull, BrokerError, BrokerUnavailable
+from lback_relay.errors import BacklogFull, BrokerError, BrokerUnavailable, NumbersSpent, SpoolError
 from lback_relay.lane import Lane
 from lback_relay.publisher import Publisher
-from lback_relay.throttle import Throttle
+from lback_relay.sending import Sending
+from lback_relay.spool import Spool
+from lback_relay.throttle import Throttle, ThrottledLog
 
 SIGNALS = [SignalConfig(name=name) for name in ("a", "b", "c")]
 
@@ -33,7 +37,8 @@ def test_random_faults_double_lose_and_reorder_nothing(
 
     def before(_call: int, _signal: str) -> None:
         if chance.random() < 0.3:
-            raise chance.choice(faults)
+            spent = NumbersSpent("no stream")
+            raise chance.choice([*faults, spent] if broker.fresh[-1] else faults)
 
     def after(_call: int, _signal: str) -> None:
         if chance.random() < 0.3:
@@ -65,6 +70,84 @@ def test_random_faults_double_lose_and_reorder_nothing(
             assert numbers == sorted(numbers)
     assert publisher.counts()["published"] == 3 * count
     assert publisher.counts()["failed"] > 0
+
+
+@pytest.mark.parametrize("failing", ["before", "after"])
+@pytest.mark.parametrize(
+    "error", [BrokerUnavailable("cut"), BrokerError("no"), KeyboardInterrupt()], ids=repr
+)
+def test_a_number_is_fresh_until_it_is_tried(
+    failing: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However that ends: the broker may have heard it."""
+    monkeypatch.setattr("lback_relay.circuit.WAIT_FOR_ANSWER", lambda state: 0.0005)
+    monkeypatch.setattr("lback_relay.lane.WAIT_FOR_ROOM", lambda state: 0.001)
+    broker = RecordingBroker()
+    publisher = Publisher(connecting(broker), background=False, publish_timeout_s=60.0)
+
+    def fail(call: int, _signal: str) -> None:
+        if call == 2:
+            raise error
+
+    setattr(broker, failing, fail)
+    for number in range(3):
+        try:
+            publisher.publish(SIGNALS[0], b"%d" % number)
+        except KeyboardInterrupt:
+            assert isinstance(error, KeyboardInterrupt)
+        wait_until(lambda: publisher.counts()["queued"] == 0, what="an empty queue")
+    publisher.close()
+    assert broker.fresh == [True, True, False, True]
+    assert broker.streams["a"] == [b"0", b"1", b"2"]
+
+
+def test_numbers_that_are_spent_are_given_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The envelope goes out as another producer's, by the careful way."""
+    monkeypatch.setattr("lback_relay.lane.WAIT_FOR_ROOM", lambda state: 0.001)
+    broker = RecordingBroker()
+    publisher = Publisher(connecting(broker))
+
+    def spend(call: int, _signal: str) -> None:
+        if call == 1:
+            raise NumbersSpent("no stream")
+
+    broker.before = spend
+    publisher.publish(SIGNALS[0], b"1")
+    wait_until(lambda: broker.streams["a"], what="the envelope")
+    assert publisher.flush(60.0)
+    publisher.publish(SIGNALS[0], b"2")
+    publisher.close()
+    assert broker.streams["a"] == [b"1", b"2"]
+    assert broker.fresh == [True, False, True]
+    producers = [producer_id for _, _, _, producer_id in broker.calls]
+    assert producers[1] == producers[2] != producers[0]
+
+
+def test_a_number_that_a_spool_was_given_is_not_fresh(tmp_path: Path) -> None:
+    """Although the spool says that it has not written it: it may have."""
+
+    class Failing(Spool):
+        def append(self, *_: object, **__: object) -> None:
+            raise SpoolError("no room")
+
+    broker = RecordingBroker()
+    sending = Sending(
+        connecting(broker),
+        wake=lambda: None,
+        log=ThrottledLog(logging.getLogger(__name__)),
+        spool=Failing(tmp_path / "a.spool"),
+    )
+    sending.circuit.unanswered(0.0)
+    assert sending.circuit.known is Known.DOWN
+    sending.inbox.append((SIGNALS[0], b"1", None))
+    sending.round()
+    assert sending.spool_failed == 1
+    assert broker.calls == []
+    sending.retry_now()
+    sending.circuit.answered()
+    sending.round()
+    assert broker.streams["a"] == [b"1"]
+    assert broker.fresh == [False]
 
 
 def test_the_circuit_gives_a_lost_connection_one_more_call() -> None:
