@@ -97,6 +97,7 @@ UNCOUNTED_BYTES: Final = 4096
 """What is longer is counted by :mod:`lback_relay.codec_cost` before it is built."""
 
 _MAX_KNOWN: Final = 512
+_MAX_REMEMBERED: Final = 1024
 _MAX_UNCHECKED_BYTES: Final = 1024
 
 _new_tuple = tuple.__new__
@@ -274,9 +275,24 @@ def _to_omitted(data: bytes) -> Omitted:
     return Omitted(*_to_texts(data, 4))
 
 
-def _remembering(read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    known = lru_cache(maxsize=1024)(read)
-    return lambda data: known(data) if len(data) <= _MAX_KNOWN else read(data)
+class _Remembered(dict[bytes, Any]):
+    """What short bodies were read as: the same few markers and senders come again and again.
+
+    Args:
+        read: reads a body that is met for the first time.
+    """
+
+    def __init__(self, read: Callable[[bytes], Any]) -> None:
+        super().__init__()
+        self._read = read
+
+    def __missing__(self, data: bytes) -> Any:
+        value = self._read(data)
+        if len(data) <= _MAX_KNOWN:
+            if len(self) >= _MAX_REMEMBERED:
+                self.clear()
+            self[data] = value
+        return value
 
 
 def _to_uuid(data: bytes) -> UUID:
@@ -313,9 +329,9 @@ LEAF_READERS: Final[dict[int, Callable[[bytes], Any]]] = {
     DECIMAL: _limited(DECIMAL, lambda data: Decimal(data.decode("ascii"))),
     UUID_: _to_uuid,
     PATH: _to_path,
-    REDACTED: _remembering(lambda data: Redacted(_to_text(data))),
-    OMITTED: _remembering(_to_omitted),
-    SENDER: _remembering(_to_sender),
+    REDACTED: _Remembered(lambda data: Redacted(_to_text(data))).__getitem__,
+    OMITTED: _Remembered(_to_omitted).__getitem__,
+    SENDER: _Remembered(_to_sender).__getitem__,
     REFERENCE: lambda data: ReferenceSnapshot(*_to_texts(data, 3)),
 }
 

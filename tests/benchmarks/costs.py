@@ -101,7 +101,7 @@ def handling() -> Iterator[Cost]:
     yield "runs begun", best_us(lambda: [processor.begin(delivery, 1.0) for delivery in deliveries])
     runs = [processor.begin(delivery, 1.0) for delivery in deliveries]
     slots = PlainSlots(
-        processor, 8, hand=hand, holds=lambda _run, _now: True, report=lambda _runs: None,
+        processor, 8, hand=hand, lease_s=float("inf"), report=lambda _runs: None,
         pass_on=lambda _run: None, finish_coroutine=lambda _coroutine: None,
     )  # fmt: skip
 

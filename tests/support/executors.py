@@ -19,6 +19,7 @@ from lback_signal_worker.processor import Processor, Run
 from lback_signal_worker.slots import Slot
 
 SIGNAL = "user_registered"
+LEASE_S = 3600.0
 
 
 class Running:
@@ -26,7 +27,6 @@ class Running:
 
     def __init__(self) -> None:
         self.reported: list[Run] = []
-        self.held = True
         self.decode: Callable[[bytes], Envelope] = decode
         self._executor: Executor | None = None
         self._processor: Processor | None = None
@@ -52,7 +52,7 @@ class Running:
             self._processor,
             prefetch=prefetch,
             hand=InHand(prefetch, {SIGNAL: connected[0].is_async}),
-            holds=lambda run, now: self.held and not run.lost,
+            lease_s=LEASE_S,
             report=self.reported.extend,
         )
         self._executor.start()

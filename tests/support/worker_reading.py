@@ -44,7 +44,7 @@ class Reading:
             processor,
             prefetch=Prefetch(slots=2),
             hand=self.hand,
-            holds=lambda run, now: True,
+            lease_s=float("inf"),
             report=self._report,
         )
         self.executor.start()

@@ -8,7 +8,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from support.executors import SIGNAL, Running
+from support.executors import LEASE_S, SIGNAL, Running
 from support.waiting import wait_until
 
 from lback_relay.codec import decode
@@ -45,15 +45,17 @@ def test_what_is_lost_before_it_begins_is_not_run(running: Running, kind: str) -
     """It is reported, so that it is forgotten."""
     ran: list[int] = []
     running.start(as_kind(kind, ran.append))
-    running.held = False
-    (lost,) = running.submit(1)
-    running.wait_for(1)
-    assert lost.lost
-    assert not lost.finished
-    running.held = True
-    running.submit(2)
+    late, claimed = running.begin(1, 2)
+    late.taken_at -= LEASE_S  # its lease was over before it began
+    claimed.lost = True  # another worker has it now
+    running.executor.submit(SIGNAL, [late, claimed])
     running.wait_for(2)
-    assert ran == [2]
+    assert late.lost
+    assert not late.finished
+    assert not claimed.finished
+    running.submit(3)
+    running.wait_for(3)
+    assert ran == [3]
 
 
 @KINDS

@@ -44,7 +44,7 @@ class AsyncSlots:
         count: int,
         *,
         hand: InHand,
-        holds: Callable[[Run, float], bool],
+        lease_s: float,
         report: Report,
         pass_on: Callable[[Run], None],
     ) -> None:
@@ -53,7 +53,7 @@ class AsyncSlots:
         self._processor = processor
         self._count = count
         self._hand = hand
-        self._holds = holds
+        self._lease_s = lease_s
         self._report = report
         self._pass_on = pass_on
         self._lock = threading.Lock()
@@ -143,7 +143,7 @@ class AsyncSlots:
             slot.began_at = now
             slot.run = run
             try:
-                if not self._holds(run, now):
+                if run.lost or now - run.taken_at >= self._lease_s:
                     run.lost = True
                     finished.append(run)
                 else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from lback_signal_worker.async_slots import AsyncSlots
 from lback_signal_worker.in_hand import InHand
@@ -27,7 +27,7 @@ class Executor:
         processor: turns the handlers' ends into outcomes.
         prefetch: its ``slots`` is how many handlers of each kind run at once.
         hand: knows how long runs of a signal take.
-        holds: tells whether a run is still this consumer's, at a time.
+        lease_s: what begins so long after it was taken is lost: it may be another consumer's.
         report: takes runs that are finished or lost.
     """
 
@@ -37,7 +37,7 @@ class Executor:
         *,
         prefetch: Prefetch,
         hand: InHand,
-        holds: Callable[[Run, float], bool],
+        lease_s: float,
         report: Report,
     ) -> None:
         self._prefetch = prefetch
@@ -47,7 +47,7 @@ class Executor:
             processor,
             prefetch.slots,
             hand=hand,
-            holds=holds,
+            lease_s=lease_s,
             report=report,
             pass_on=self._pass_on,
         )
@@ -55,7 +55,7 @@ class Executor:
             processor,
             prefetch.slots,
             hand=hand,
-            holds=holds,
+            lease_s=lease_s,
             report=report,
             pass_on=self._pass_on,
             finish_coroutine=self._async.finish_coroutine,

@@ -4,9 +4,9 @@ Each tick, a third of a lease apart, renews every entry that is at least that ol
 have two thirds left at the next tick. What the broker says is another consumer's now is *lost*: it
 is not started any more, and if it runs already, its end changes nothing, because settling asks for
 the owner too. The same is said of what this worker has given back meanwhile, which is in hand no
-more, and no loss. When this process was stopped or cut off for a lease, entries count as lost from
-then on (:meth:`Leases.holds`), before the next renewal has told which of them are. Durations are
-seconds on the monotonic clock.
+more, and no loss. When this process was stopped or cut off for a lease, the slots count entries as
+lost from then on, before the next renewal has told which of them are. Durations are seconds on the
+monotonic clock.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from lback_relay.errors import BrokerError
 from lback_signal_worker.config import WorkerConfig
 from lback_signal_worker.in_hand import InHand
 from lback_signal_worker.link import Backoff, Link
-from lback_signal_worker.processor import Run
 
 logger = logging.getLogger(__name__)
 
@@ -46,15 +45,6 @@ class Leases:
         self._link = link
         self._backoff = Backoff(random)
         self._stopped = threading.Event()
-
-    def holds(self, run: Run, now: float) -> bool:
-        """Tell whether an entry may still be this consumer's.
-
-        Args:
-            run: the entry's.
-            now: the time on the monotonic clock.
-        """
-        return not run.lost and now - run.taken_at < self._config.lease_s
 
     def run(self) -> None:
         """Renew until :meth:`stop`."""

@@ -89,7 +89,7 @@ class PlainSlots:
         processor: turns the handlers' ends into outcomes.
         count: how many run at once.
         hand: is told how long runs take.
-        holds: tells whether a run is still this consumer's, at a time.
+        lease_s: what begins so long after it was taken is lost: it may be another consumer's.
         report: takes runs that are finished or lost.
         pass_on: takes a run whose next handler is async.
         finish_coroutine: waits for the end of a coroutine that a plain handler returned.
@@ -101,7 +101,7 @@ class PlainSlots:
         count: int,
         *,
         hand: InHand,
-        holds: Callable[[Run, float], bool],
+        lease_s: float,
         report: Report,
         pass_on: Callable[[Run], None],
         finish_coroutine: Callable[[Coroutine[Any, Any, Any]], Any],
@@ -111,7 +111,7 @@ class PlainSlots:
         self._processor = processor
         self._count = count
         self._hand = hand
-        self._holds = holds
+        self._lease_s = lease_s
         self._report = report
         self._pass_on = pass_on
         self._finish_coroutine = finish_coroutine
@@ -233,7 +233,7 @@ class PlainSlots:
             slot.began_at = now
             slot.run = run
             try:
-                if not self._holds(run, now):
+                if run.lost or now - run.taken_at >= self._lease_s:
                     run.lost = True
                     finished.append(run)
                 elif not self._run(slot, run):

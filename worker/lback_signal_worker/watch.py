@@ -74,8 +74,9 @@ class Watch:
                     logger.exception("watching the slots failed; going on")
 
     def wake(self) -> None:
-        """Say that something runs."""
-        self._busy.set()
+        """Say that something runs; it is in its slots' chunks already."""
+        if not self._busy.is_set():  # setting it again takes a lock
+            self._busy.set()
 
     def stop(self) -> None:
         """End :meth:`run`."""

@@ -125,7 +125,7 @@ class Worker:
             processor,
             prefetch=prefetch,
             hand=self._hand,
-            holds=self._leases.holds,
+            lease_s=config.lease_s,
             report=self._settler.report,
         )
         self._consumer = Consumer(
