@@ -7,8 +7,7 @@ at ``since``. Times are of the monotonic clock, durations seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 from lback_relay.broker.base import Broker, Delivery
@@ -52,27 +51,23 @@ class Taking:
 
     def read(self, signals: Sequence[str], count: int, *, block_s: float) -> Taken:
         """See :meth:`lback_relay.broker.base.Broker.read`."""
+        group, consumer = self._config.group, self._consumer
         self.blocks = block_s > 0
         try:
-            with self._call() as asked_at:
-                found = self._reading.read(
-                    signals, self._config.group, self._consumer, count=count, block_s=block_s
-                )
+            return self._taken(
+                lambda: self._reading.read(signals, group, consumer, count=count, block_s=block_s),
+                monotonic(),
+            )
         finally:
             self.blocks = False
-        return found, asked_at
 
     def claim(self, signals: Sequence[str], count: int) -> Taken:
         """See :meth:`lback_relay.broker.base.Broker.claim`; a lease is the config's."""
-        with self._call() as asked_at:
-            found = self._broker.claim(
-                signals,
-                self._config.group,
-                self._consumer,
-                min_idle_s=self._config.lease_s,
-                count=count,
-            )
-        return found, asked_at
+        group, consumer, lease_s = self._config.group, self._consumer, self._config.lease_s
+        return self._taken(
+            lambda: self._broker.claim(signals, group, consumer, min_idle_s=lease_s, count=count),
+            monotonic(),
+        )
 
     def ask(self, signal: str, count: int) -> Callable[[], Taken]:
         """Ask for entries of one signal; return what waits for them. It is to be called once."""
@@ -82,20 +77,13 @@ class Taking:
         except BaseException:
             self.since = None
             raise
+        return lambda: self._taken(answer, asked_at)
 
-        def taken() -> Taken:
-            with self._call():
-                self.since = asked_at
-                found = answer()
-            return found, asked_at
-
-        return taken
-
-    @contextmanager
-    def _call(self) -> Iterator[float]:
-        self.since = began_at = monotonic()
+    def _taken(self, call: Callable[[], list[Delivery]], asked_at: float) -> Taken:
+        self.since = asked_at
         try:
-            yield began_at
+            found = call()
         finally:
             self.since = None
         self._answered()
+        return found, asked_at

@@ -37,9 +37,10 @@ def script(sha: bytes, text: bytes) -> Matches:
 
 
 def publishing_calls() -> Matches:
-    """Return what matches the calls that publish."""
+    """Return what matches the calls that publish: by the script, or as the only ones by EXEC."""
     command = PUBLISH.command("stream", "producer")
-    return script(command[1].encode(), in_full(command)[1].encode())
+    by_script = script(command[1].encode(), in_full(command)[1].encode())
+    return lambda command: command[0] == b"EXEC" or by_script(command)
 
 
 class _Cut:
