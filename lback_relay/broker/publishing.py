@@ -2,7 +2,7 @@
 
 The script looks up what the producer's last number was. Of a number that was never used nothing is
 known there, so that a fresh envelope that comes alone, as most do, goes without: appending it and
-noting its number are one transaction, which takes the server a third of the time.
+noting its number are one transaction, which is less work for the server.
 
 What can go wrong in it: the whole is refused (at maxmemory, by a replica): nothing happened, and
 the next try goes by the script, for the number is not fresh any more. The reply is lost: the script

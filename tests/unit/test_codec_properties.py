@@ -276,6 +276,21 @@ def test_a_few_looks_at_all_the_bytes_find_what_one_at_each_value_finds(encoded:
         assert outcome(encoded) == quickly
 
 
+@pytest.mark.parametrize("head", [0xC4, 0xC5, 0xC6])
+def test_a_time_of_sending_that_looks_like_bytes_costs_nothing(head: int) -> None:
+    """And hides none: they are counted."""
+    sent_at = 1_798_000_000_000_000 // 256 * 256 + head
+    fields: list[Any] = ["id", "signal", None, {}, sent_at, ["queue"], "", {}]
+    assert read_body(msgpack.packb(fields)) == (fields, True)
+    fields[3] = {"k": 1}
+    packed = msgpack.packb(fields)
+    for key in (b"\xc4\x01k", b"\xc5\x00\x01k", b"\xc6\x00\x00\x00\x01k"):
+        assert read_body(packed.replace(b"\xa1k", key))[1] is False
+    fields[3:5] = [{}, -1]
+    assert read_body(msgpack.packb([*fields, b"bytes"]))[1] is False
+    assert read_body(msgpack.packb([b"bytes"])) == ([b"bytes"], False)
+
+
 def nested_extensions(code: int, levels: int) -> bytes:
     """Return an extension type around an array of one, again and again."""
     packed: bytes = b"\xc0"

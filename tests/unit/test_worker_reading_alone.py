@@ -13,6 +13,7 @@ from support.waiting import wait_until
 from support.worker_parts import FakeBroker
 from support.worker_reading import Reading
 
+from lback_signal_worker.consumer import HAND_OVER_S
 from lback_signal_worker.slots import Chunk
 
 
@@ -177,6 +178,30 @@ def test_a_thread_that_hangs_is_replaced_though_it_has_read(running: Running) ->
     running.wait_for(3)
     release.set()
     readers.stop()
+
+
+def test_while_it_waits_for_a_slot_the_reader_lets_go_of_the_interpreter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or the slot would wait until it blocks in its next read."""
+    broker = FakeBroker()
+    reading = Reading(broker, SIGNAL)
+    pauses: list[float] = []
+    monkeypatch.setattr("lback_signal_worker.consumer.sleep", pauses.append)
+    monkeypatch.setattr(reading.executor, "run_alone", lambda run, read: None)
+    deliveries = iter([[a_delivery(signal=SIGNAL)]])
+
+    def read(*_: Any, **__: Any) -> list[Any]:
+        found = next(deliveries, [])
+        if not found:
+            reading.consumer.stop()
+        return found
+
+    monkeypatch.setattr(broker, "read", read)
+    reading.start()
+    assert reading.consumer.ended.wait(60)
+    assert pauses == [HAND_OVER_S]
+    reading.executor.close()
 
 
 @pytest.mark.parametrize("when", ["nothing is hot", "another is hot", "stopped"])
