@@ -86,6 +86,10 @@ class Running:
         self.executor.submit(SIGNAL, runs)
         return runs
 
+    def wait_for_free_thread(self) -> None:
+        """Wait until a thread waits for something to run; reporting a run comes before that."""
+        wait_until(lambda: self.executor._plain._free > 0, what="a free thread")
+
     def wait_for(self, count: int) -> None:
         """Wait until so many are reported."""
         wait_until(lambda: len(self.reported) == count, what=f"{count} runs")

@@ -91,6 +91,7 @@ def test_the_reader_runs_it_and_a_free_thread_reads_on(running: Running, handler
     executor = running.start(handler)
     readers = Readers(running)
     executor.start_reading(readers.read)
+    running.wait_for_free_thread()
     readers.bring.release()
     wait_until(lambda: handler.idents, what="the handler")
     wait_until(lambda: len(readers.idents) == 2, what="the next reader")
@@ -106,6 +107,7 @@ def test_no_more_run_at_once_than_there_are_slots(running: Running, handler: Han
     executor = running.start(handler)
     readers = Readers(running)
     executor.start_reading(readers.read)
+    running.wait_for_free_thread()
     readers.bring.release(4)
     wait_until(lambda: len(readers.kept) == 4, what="all to be read")
     assert readers.kept == [True, False, False, False]
@@ -113,6 +115,7 @@ def test_no_more_run_at_once_than_there_are_slots(running: Running, handler: Han
     handler.go_on.release(4)
     running.wait_for(4)
     assert handler.most_at_once == 1
+    running.wait_for_free_thread()
     readers.bring.release()
     wait_until(lambda: len(readers.kept) == 5, what="one more")
     handler.go_on.release()
@@ -126,9 +129,10 @@ def test_one_that_is_not_begun_can_be_taken_back(running: Running, handler: Hand
     executor = running.start(handler)
     (run,) = running.begin(1)
     taken: list[list[Any]] = []
-    ended = threading.Event()
+    begin, ended = threading.Event(), threading.Event()
 
     def read() -> Chunk | None:
+        assert begin.wait(60)
         if taken:
             ended.set()
             return None
@@ -137,6 +141,8 @@ def test_one_that_is_not_begun_can_be_taken_back(running: Running, handler: Hand
         return chunk
 
     executor.start_reading(read)
+    running.wait_for_free_thread()
+    begin.set()
     assert ended.wait(60)
     assert taken == [[run]]
     assert handler.numbers == []
@@ -152,6 +158,7 @@ def test_an_async_handler_is_left_to_its_loop(running: Running) -> None:
     executor = running.start(handler)
     readers = Readers(running)
     executor.start_reading(readers.read)
+    running.wait_for_free_thread()
     readers.bring.release()
     running.wait_for(1)
     assert readers.kept == [False]
@@ -171,6 +178,7 @@ def test_a_thread_that_hangs_is_replaced_though_it_has_read(running: Running) ->
     executor = running.start(handler, timeout_s=0.05, max_attempts=1)
     readers = Readers(running)
     executor.start_reading(readers.read)
+    running.wait_for_free_thread()
     readers.bring.release()
     assert hung.wait(60)
     running.wait_for(1)
