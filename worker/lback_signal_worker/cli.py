@@ -27,7 +27,7 @@ from lback_relay.version import __version__
 from lback_signal_worker.config import WorkerConfig
 from lback_signal_worker.health import problems_of
 from lback_signal_worker.loader import HandlersNotLoaded, load_handlers
-from lback_signal_worker.logs import LEVELS, configure_logging
+from lback_signal_worker.logs import LEVELS, configure_logging, write_whole_lines
 from lback_signal_worker.os_signals import OsSignals, Stopped
 from lback_signal_worker.startup import client_name, mismatches, reach_broker, relay_config
 from lback_signal_worker.supervised import DRAINED, Supervised
@@ -207,6 +207,7 @@ def main(
     Exit codes: 0 drained, 2 usage or config, 3 handlers, 4 no broker, 5 drain timed out.
     """
     link = Supervised.from_environment(os.environ)
+    write_whole_lines()
     configure_logging(log_level, None if link is None else link.number)
     with OsSignals() as stop:
         try:

@@ -1,4 +1,4 @@
-"""Logging of the worker's process: the only place that configures any.
+"""What the worker's process writes to stdout and stderr: the only place that configures either.
 
 A line is time, level, which one of several workers, text, and what the record carries as
 ``relay_…``, so that one worker, signal, handler or envelope can be searched for. What handlers
@@ -7,6 +7,7 @@ raise may quote anything: tracebacks are redacted, and no text can forge a line 
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from typing import Any
@@ -59,3 +60,15 @@ def configure_logging(level: str, number: int | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [to_stderr]
     root.setLevel(level.upper())
+
+
+def write_whole_lines() -> None:
+    """Have what handlers print appear line by line: at once, and each line whole.
+
+    Python keeps what goes to a pipe or file until there is much of it, and a killed worker takes
+    that along. With PYTHONUNBUFFERED, which containers like to set, ``print`` writes the text and
+    the end of the line one after the other, and lines of two threads get mixed.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # neither closed nor replaced
+            stream.reconfigure(line_buffering=True, write_through=False)
