@@ -292,8 +292,10 @@ def _make_publisher(config: RelayConfig) -> Publisher:
 
     def connected() -> Broker:
         # Nobody waits for the background thread, so that it may have a slow broker's patience.
-        timeout = {} if background else {"timeout_s": wait_s * CALL_SHARE}
-        return connect(config.url, namespace=config.namespace, client_name="lback_relay", **timeout)
+        waiting: dict[str, Any] = (
+            {} if background else {"timeout_s": wait_s * CALL_SHARE, "busy_poll": True}
+        )
+        return connect(config.url, namespace=config.namespace, client_name="lback_relay", **waiting)
 
     return Publisher(
         connected,

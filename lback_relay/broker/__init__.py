@@ -24,7 +24,12 @@ __all__ = [
 
 
 def connect(
-    url: str, *, namespace: str = "lback", timeout_s: float = 5.0, client_name: str = ""
+    url: str,
+    *,
+    namespace: str = "lback",
+    timeout_s: float = 5.0,
+    client_name: str = "",
+    busy_poll: bool = False,
 ) -> Broker:
     """Return the broker behind a URL. Nothing is opened before its first call.
 
@@ -33,6 +38,8 @@ def connect(
         namespace: first part of every key and channel.
         timeout_s: how long a call that does not block may take, connecting included.
         client_name: shown by ``CLIENT LIST``.
+        busy_poll: whether a thread looks for a reply, for a tenth of a millisecond, before it falls
+            asleep: for callers who wait for each reply.
 
     Raises:
         ConfigError: the URL can't be used; for ``memory://`` also when fakeredis is missing.
@@ -59,4 +66,5 @@ def connect(
         timeout_s=timeout_s,
         client_name=client_name,
         client_factory=factory,
+        busy_poll=busy_poll,
     )

@@ -48,6 +48,7 @@ class Connections:
         timeout_s: see the module.
         client_name: shown by CLIENT LIST.
         client_factory: makes the one client to be used instead; reads poll then.
+        busy_poll: see :class:`~lback_relay.broker.direct.DirectConnections`.
     """
 
     def __init__(
@@ -57,12 +58,14 @@ class Connections:
         timeout_s: float,
         client_name: str,
         client_factory: Callable[..., Any] | None,
+        busy_poll: bool = False,
     ) -> None:
         self.timeout_s = timeout_s
         self.place = mask_url(url)
         self._url = url
         self._client_name = re.sub(r"[^!-~]", "_", client_name)  # as CLIENT SETNAME wants it
         self._client_factory = client_factory
+        self._busy_poll = busy_poll
         self._lock = threading.Lock()
         # By the time that a reply may take.
         self._clients: dict[float, Any] = {}
@@ -271,7 +274,7 @@ class Connections:
             # What the URL says would win over options of from_url.
             pool.connection_kwargs.update(options)
             client = redis.Redis(connection_pool=pool)
-            self._direct[client] = DirectConnections(pool)
+            self._direct[client] = DirectConnections(pool, busy_poll=self._busy_poll)
         for name in _DIRECT:
             client.set_response_callback(name, _as_it_comes)
         return client

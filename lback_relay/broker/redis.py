@@ -32,6 +32,7 @@ class RedisBroker(Publishing, Reading, Settling, Keeping, Looking, DeadLetters, 
         timeout_s: how long connecting and answering may each take, where a call does not block.
         client_name: shown by ``CLIENT LIST``.
         client_factory: makes the client instead (``memory://``).
+        busy_poll: as in :func:`lback_relay.broker.connect`.
     """
 
     def __init__(
@@ -42,9 +43,14 @@ class RedisBroker(Publishing, Reading, Settling, Keeping, Looking, DeadLetters, 
         timeout_s: float = 5.0,
         client_name: str = "",
         client_factory: Callable[..., Any] | None = None,
+        busy_poll: bool = False,
     ) -> None:
         connections = Connections(
-            url, timeout_s=timeout_s, client_name=client_name, client_factory=client_factory
+            url,
+            timeout_s=timeout_s,
+            client_name=client_name,
+            client_factory=client_factory,
+            busy_poll=busy_poll,
         )
         super().__init__(connections, Keys(namespace))
 
