@@ -118,7 +118,8 @@ class Relay:
             session: the SQLAlchemy session whose commit is waited for; None looks among the
                 payload's values.
 
-        Returns: whether the envelope was made and is published, queued, or waits for the commit.
+        Returns: whether the signal is published, queued, or waits for the commit. One that waits is
+            encoded only then: what is too large to be is logged and counted at the commit.
         """
         found = self._senders.get(signal)
         if found is None:
@@ -171,6 +172,10 @@ class Relay:
             self.outbox.close()
 
 
+Fields = tuple[Any, ...]
+"""What :func:`~lback_relay.codec.encode_fields` takes, the envelope's id first."""
+
+
 class _Within(threading.local):
     """Whether this thread is inside the relay: what is sent from there is not relayed again."""
 
@@ -211,41 +216,38 @@ class _SignalSender:
             return False
         _within.relaying = True
         try:
-            envelope_id, encoded = self._made(sender, payload)
+            fields = self._fields(sender, payload)
             if self._waits:
                 session = session if session is not None else session_at_hand(payload)
-                if session is not None and self._wait(session, envelope_id, encoded):
+                if session is not None and self._wait(session, fields):
                     return True
-            self._publisher.publish(self.signal, encoded)
+            self._publisher.publish(self.signal, self._encoded(fields))
         except Exception as error:  # noqa: BLE001 - relaying never fails the request
-            self.failures += 1
-            logger.error(  # noqa: TRY400 - a traceback may show the payload's values
-                "Signal %r was not relayed: %s",
-                self.signal.name,
-                _described(error),
-                extra={"relay_signal": self.signal.name},
-            )
+            self._note_failure(error)
             return False
         finally:
             _within.relaying = False
         return True
 
-    def _wait(self, session: Any, envelope_id: str, encoded: bytes) -> bool:
+    def _wait(self, session: Any, fields: Fields) -> bool:
         """Leave it to the session's commit. Returns False when no transaction is open."""
         outbox = self._outbox
-        if outbox is not None and outbox.write(session, self.signal.name, envelope_id, encoded):
-            return True
-        return after_commit(session, lambda: self._publish(encoded))
+        if outbox is not None:
+            encoded = self._encoded(fields)
+            if outbox.write(session, self.signal.name, fields[0], encoded):
+                return True
+        # Encoded when it is committed: what is rolled back never needs to be.
+        return after_commit(session, lambda: self._publish(fields))
 
-    def _made(self, sender: Any, payload: Mapping[str, Any]) -> tuple[str, bytes]:
-        """Return a new envelope's id and bytes."""
+    def _fields(self, sender: Any, payload: Mapping[str, Any]) -> Fields:
+        """Return a new envelope's fields; they share nothing that can change with the arguments."""
         projection = self._projection
         pid = os.getpid()  # asked for once: it is a system call
         now_us = time.time_ns() // 1000
         envelope_id = new_envelope_id(now_us // 1000, pid=pid)
         trace = _trace_context()
         # No envelope is made: that takes longer than packing one.
-        fields = (
+        return (
             envelope_id,
             self.signal.name,
             projection.sender(sender),
@@ -255,18 +257,29 @@ class _SignalSender:
             _origin(pid),
             {"trace": trace} if trace else trace,
         )
-        encoded = encode_fields(fields, max_bytes=self._max_bytes)
-        if self._signer is not None:
-            encoded = self._signer.signed(encoded, envelope_id)
-        return envelope_id, encoded
 
-    def _publish(self, encoded: bytes) -> None:
+    def _encoded(self, fields: Fields) -> bytes:
+        encoded = encode_fields(fields, max_bytes=self._max_bytes)
+        return encoded if self._signer is None else self._signer.signed(encoded, fields[0])
+
+    def _publish(self, fields: Fields) -> None:
         """Publish after the commit, when :meth:`send` is long over."""
         before, _within.relaying = _within.relaying, True
         try:
-            self._publisher.publish(self.signal, encoded)
+            self._publisher.publish(self.signal, self._encoded(fields))
+        except Exception as error:  # noqa: BLE001 - relaying never fails the request
+            self._note_failure(error)
         finally:
             _within.relaying = before
+
+    def _note_failure(self, error: Exception) -> None:
+        self.failures += 1
+        logger.error(
+            "Signal %r was not relayed: %s",
+            self.signal.name,
+            _described(error),  # a traceback may show the payload's values
+            extra={"relay_signal": self.signal.name},
+        )
 
 
 def _receiver(sender: _SignalSender) -> Callable[..., None]:

@@ -245,6 +245,45 @@ def test_a_rollback_forgets_what_was_sent(dispatcher: Dispatcher, session: Any) 
     assert recorded.envelopes == []
 
 
+def test_what_waits_is_what_was_sent(dispatcher: Dispatcher, session: Any) -> None:
+    """Whatever the sender does with it before the commit, when it is encoded."""
+    items = [{"price": 7}]
+    with recording_relay(["order_paid"], dispatcher) as recorded:
+        dispatcher.send("order_paid", None, items=items, session=session)
+        items[0]["price"] = 8
+        items.append({"price": 9})
+        session.commit()
+    assert only(recorded).payload["items"] == [{"price": 7}]
+
+
+def test_what_turns_out_too_large_at_the_commit_holds_up_nobody(
+    publisher: RecordingPublisher, session: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged and counted as at a send; nothing from within the log is relayed."""
+    relay = Relay(config_of(["order_paid"], max_payload_bytes=256), publisher=publisher)
+    relayed_within: list[bool] = []
+
+    class Relaying(logging.Handler):
+        def emit(self, _record: logging.LogRecord) -> None:
+            relayed_within.append(relay.relay("order_paid", None, {}))
+
+    logging.getLogger("lback_relay").addHandler(handler := Relaying())
+    try:
+        many = {f"secret-value-{number}": number for number in range(300)}
+        assert relay.relay("order_paid", None, many, session=session) is True
+        assert relay.relay("order_paid", None, {"order": 7}, session=session) is True
+        assert not caplog.records
+        session.commit()
+    finally:
+        logging.getLogger("lback_relay").removeHandler(handler)
+    assert only(publisher).payload == {"order": 7}
+    assert relayed_within == [False]
+    assert relay.counts()["not_relayed"] == 2
+    (record,) = caplog.records
+    assert "max_payload_bytes" in record.message.lower()
+    assert "secret-value" not in caplog.text
+
+
 def test_immediate_signals_do_not_wait(dispatcher: Dispatcher, session: Any) -> None:
     """The option is per signal."""
     config = config_of({"order_paid": {"publish": "immediate"}})
