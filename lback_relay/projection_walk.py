@@ -123,43 +123,43 @@ class Walk:
                 if name not in secrets:
                     values[name] = self.member(path, name, value, False)
             return
-        # Most maps hold short harmless texts and numbers: a few looks at all of them will do.
-        texts = "\n".join([value for value in values.values() if type(value) is str])
-        if len(texts) > self._short or (texts and may_hold_secrets(texts)):
+        # Most maps hold numbers, short harmless texts and lists of such: a few looks at all of them
+        # will do.
+        texts = [value for value in values.values() if type(value) is str]
+        try:
+            rest = [name for name, value in values.items() if type(value) not in _AT_ONCE]
+        except Exception:  # noqa: BLE001 - a class's own hash may raise
+            rest = [name for name, value in values.items() if type(value) not in (str, Redacted)]
+        lists = {}
+        for name in rest:
+            copied = self._texts_of(values[name])
+            if copied is not None:
+                self.values_left -= len(copied)
+                lists[name] = copied
+                texts += copied
+        joined = "\n".join(texts)
+        if len(joined) > self._short or (joined and may_hold_secrets(joined)):
+            self.values_left += sum(map(len, lists.values()))
+            lists.clear()
             for name, value in values.items():
                 if type(value) is str:
                     values[name] = self._clean(value)
-        try:
-            if _AT_ONCE.issuperset(map(type, values.values())):
-                return
-        except Exception:  # noqa: BLE001 - a class's own hash may raise
-            self._one_by_one(path, values)
-            return
-        for name, value in values.items():
-            kind = type(value)
-            if kind in _AT_ONCE or (kind is datetime and value.tzinfo is None):
-                continue
-            copied = self._harmless_texts(value) if kind is list else None
-            values[name] = self.member(path, name, value, False) if copied is None else copied
+        for name in rest:
+            values[name] = (
+                lists[name] if name in lists else self.member(path, name, values[name], False)
+            )
 
-    def _harmless_texts(self, value: list[Any]) -> list[Any] | None:
-        """Return a copy of a list that holds a few short harmless texts only; None for others."""
+    def _texts_of(self, value: Any) -> list[Any] | None:
+        """Return a copy of a list that holds a few texts only; None for anything else."""
+        if type(value) is not list or len(self.active) >= MAX_DEPTH:
+            return None
         copied = value[: min(_FEW, self.values_left)]
-        if len(copied) < len(value) or len(self.active) >= MAX_DEPTH:
+        if len(copied) < len(value):
             return None
         for item in copied:  # not by a set of types: a class's own hash may do anything
             if type(item) is not str:
                 return None
-        texts = "\n".join(copied)
-        if len(texts) > self._short or may_hold_secrets(texts):
-            return None
-        self.values_left -= len(copied)
         return copied
-
-    def _one_by_one(self, path: str, values: dict[str, Any]) -> None:
-        for name, value in values.items():
-            if type(value) is not str and type(value) is not Redacted:
-                values[name] = self.member(path, name, value, False)
 
     def _secret(self, path: str, value: Any) -> Any:
         if self.is_revealed(path):

@@ -176,7 +176,9 @@ def test_a_class_whose_hash_raises_breaks_neither_map_nor_payload() -> None:
     class Unhashable(metaclass=Meta):
         pass
 
-    payload = Projection().payload({"a": Unhashable(), "b": [1], "x": {Unhashable(): 1}})
-    assert isinstance(payload["a"], Omitted)
-    assert payload["b"] == [1]
-    assert [name.rpartition(".")[2] for name in payload["x"]] == ["Unhashable>"]
+    values = {"a": Unhashable(), "b": [1], "x": {Unhashable(): 1}}
+    for sent in (values, dict(reversed(values.items()))):  # whatever is met first
+        payload = Projection().payload(sent)
+        assert isinstance(payload["a"], Omitted)
+        assert payload["b"] == [1]
+        assert [name.rpartition(".")[2] for name in payload["x"]] == ["Unhashable>"]
