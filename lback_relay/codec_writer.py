@@ -8,6 +8,7 @@ packed parts. A container of plain data costs one set operation here.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -59,20 +60,18 @@ class Writer:
             depth: in how many arrays, maps and extension types it lies.
             path: its dotted path in the payload.
         """
-        kind = type(value)
+        kind: Any = type(value)
         if kind in PLAIN:
             return value
         if kind is dict and depth < MAX_DEPTH:
             return self.mapping(value, depth, path)  # type: ignore[arg-type]
-        for base in kind.__mro__:
-            prepare = _CONTAINERS.get(base)
-            if prepare is not None:
-                if depth >= MAX_DEPTH:
-                    return _too_deep(path, value)
-                return prepare(self, value, depth, path)
-            leaf = LEAF_WRITERS.get(base)
-            if leaf is not None:
-                return leaf(value)
+        prepare, leaf = _writers_of(kind)
+        if prepare is not None:
+            return (
+                prepare(self, value, depth, path) if depth < MAX_DEPTH else _too_deep(path, value)
+            )
+        if leaf is not None:
+            return leaf(value)
         return value  # the packer asks for it; what was not projected is refused there
 
     def mapping(self, value: Mapping[Any, Any], depth: int, path: str) -> Any:
@@ -178,6 +177,16 @@ _CONTAINERS: Final[dict[type, _Prepare]] = {
     frozenset: Writer.frozenset,
     **{kind: _stateful(kind, code) for kind, code in STATEFUL.items()},
 }
+
+
+@lru_cache(maxsize=1024)
+def _writers_of(kind: type) -> tuple[_Prepare | None, Callable[[Any], Any] | None]:
+    """Return what prepares, or else writes, values of a type: each snapshot has one of its own."""
+    for base in kind.__mro__:
+        prepare, leaf = _CONTAINERS.get(base), LEAF_WRITERS.get(base)
+        if prepare is not None or leaf is not None:
+            return prepare, leaf
+    return None, None
 
 
 _free: Final[list[Writer]] = []
