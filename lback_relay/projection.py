@@ -74,19 +74,24 @@ class Projection:
 
         Never raises for any value, does no I/O, and shares nothing that can change with them.
         """
+        return self.packable_payload(kwargs)[0]
+
+    def packable_payload(self, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+        """Return the payload, and whether it is :attr:`Walk.packable`. False says nothing."""
         walk = self._walk()
         payload = dict(kwargs)
         secrets = secrets_of(payload)
         if secrets is not None:
             walk.members("", payload, secrets)
-            return payload
+            return payload, walk.packable
         # A keyword may be of a subclass of str, whose own code must not run.
         named = {plain_text(name) or "": value for name, value in payload.items()}
         by_neighbours = secrets_by_neighbours(named)
-        return {
+        payload = {
             name: walk.member("", name, value, is_secret_key(name, by_neighbours))
             for name, value in named.items()
         }
+        return payload, False
 
     def sender(self, sender: Any) -> Any:
         """Return what a handler gets as ``sender``.

@@ -200,6 +200,7 @@ def _dict(walk: Walk, value: dict[Any, Any], path: str) -> Any:
             walk.values_left -= count
             walk.members(path, copied, secrets)
             return copied
+    walk.packable = False  # a key may become something else than a text
     items = tuple(islice(dict.items(value), walk.values_left))
     walk.values_left -= len(items)
     named, by_neighbours = _named(walk, items)

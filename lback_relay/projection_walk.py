@@ -41,6 +41,8 @@ _ATOMS: Final = frozenset({NoneType, bool, int, float, Decimal, UUID, date, time
 _FEW: Final = 64
 # What a map may hold to be looked at as a whole.
 _AT_ONCE: Final = _ATOMS | {str, Redacted}
+# Of what a function may return, what a codec takes as it is, given that its parts are such, too.
+_PACKABLE: Final = _AT_ONCE | {dict, list, bytes, datetime, time, Omitted}
 # Types that hold nothing that could be revealed by a longer path.
 _LEAVES: Final = (
     *(str, bytes, bytearray, memoryview, int, float, complex, Decimal, UUID),
@@ -58,6 +60,10 @@ class Walk:
         reveal: lower-case paths that are relayed though they look secret.
         opened: lower-case paths that lead to one of these.
         max_string_length: characters of one text; the rest is cut and marked.
+
+    Attributes:
+        packable: whether all that was projected consists of maps with texts for keys, lists, and
+            values without parts: what most serializers take as it is.
     """
 
     __slots__ = (
@@ -69,6 +75,7 @@ class Walk:
         "_short",
         "active",
         "max_string_length",
+        "packable",
         "values_left",
     )
 
@@ -86,6 +93,7 @@ class Walk:
         self._short = min(_SHORT, max_string_length)
         self._characters_left = MAX_CHARACTERS
         self.max_string_length = max_string_length
+        self.packable = True
         self.values_left = MAX_VALUES
         self.active: set[int] = set()
 
@@ -184,9 +192,12 @@ class Walk:
         """Project any value. Never raises: what can't be read is an Omitted marker."""
         kind = type(value)
         try:
-            return self._find(kind)(self, value, path)
+            projected = self._find(kind)(self, value, path)
         except Exception as error:  # noqa: BLE001 - a hostile object must not break the sender
             return _unreadable(path, kind, error)
+        if type(projected) not in _PACKABLE:
+            self.packable = False
+        return projected
 
     def is_revealed(self, path: str) -> bool:
         """Return whether the value at this path is relayed as it is."""

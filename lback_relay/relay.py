@@ -172,8 +172,9 @@ class Relay:
             self.outbox.close()
 
 
-Fields = tuple[Any, ...]
-"""What :func:`~lback_relay.codec.encode_fields` takes, the envelope's id first."""
+Fields = tuple[tuple[Any, ...], bool]
+"""What :func:`~lback_relay.codec.encode_fields` takes: the fields, the envelope's id first, and
+whether the payload is packable."""
 
 
 class _Within(threading.local):
@@ -234,7 +235,7 @@ class _SignalSender:
         outbox = self._outbox
         if outbox is not None:
             encoded = self._encoded(fields)
-            if outbox.write(session, self.signal.name, fields[0], encoded):
+            if outbox.write(session, self.signal.name, fields[0][0], encoded):
                 return True
         # Encoded when it is committed: what is rolled back never needs to be.
         return after_commit(session, lambda: self._publish(fields))
@@ -246,20 +247,23 @@ class _SignalSender:
         now_us = time.time_ns() // 1000
         envelope_id = new_envelope_id(now_us // 1000, pid=pid)
         trace = _trace_context()
+        projected, packable = projection.packable_payload(payload)
         # No envelope is made: that takes longer than packing one.
-        return (
+        fields = (
             envelope_id,
             self.signal.name,
             projection.sender(sender),
-            projection.payload(payload),
+            projected,
             now_us,
             self.signal.delivery,
             _origin(pid),
             {"trace": trace} if trace else trace,
         )
+        return fields, packable
 
-    def _encoded(self, fields: Fields) -> bytes:
-        encoded = encode_fields(fields, max_bytes=self._max_bytes)
+    def _encoded(self, made: Fields) -> bytes:
+        fields, packable = made
+        encoded = encode_fields(fields, max_bytes=self._max_bytes, packable=packable)
         return encoded if self._signer is None else self._signer.signed(encoded, fields[0])
 
     def _publish(self, fields: Fields) -> None:

@@ -5,11 +5,16 @@ Hypothesis makes the values and the bytes.
 
 from __future__ import annotations
 
+import collections
+import dataclasses
+import enum
 import string
-from datetime import datetime, time, timedelta, timezone
-from pathlib import PurePosixPath, PureWindowsPath
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 from unittest import mock
+from uuid import UUID
 
 import msgpack
 import pytest
@@ -17,11 +22,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lback_relay import codec as codec_module
-from lback_relay.codec import decode, encode
+from lback_relay.codec import decode, encode, encode_fields
 from lback_relay.codec_reader import read_body
 from lback_relay.envelope import Envelope
 from lback_relay.errors import EnvelopeError, MalformedEnvelope
 from lback_relay.markers import Omitted, Redacted, UnknownValue
+from lback_relay.projection import Projection
 from lback_relay.snapshot import (
     EntitySnapshot,
     EnumSnapshot,
@@ -391,3 +397,70 @@ def test_an_error_quotes_no_value() -> None:
     assert "horse" not in str(info.value)
     assert info.value.__cause__ is None
     assert info.value.__suppress_context__
+
+
+def both_ways(payload: dict[str, Any]) -> tuple[bytes, bytes]:
+    """Return an envelope's bytes, the payload looked through and not."""
+    fields: tuple[Any, ...] = ("id", "signal", None, payload, 0, ("queue",), "host:1", {})
+    return (
+        encode_fields(fields, max_bytes=1 << 20),
+        encode_fields(fields, max_bytes=1 << 20, packable=True),
+    )
+
+
+@codec
+@given(st.dictionaries(texts, values, max_size=4), st.booleans())
+def test_a_payload_that_is_packable_needs_no_look(kwargs: dict[str, Any], revealing: bool) -> None:
+    """The projection's word on it can be relied upon, whatever was sent."""
+    projection = Projection(reveal=["user.password"] if revealing else [])
+    payload, packable = projection.packable_payload(kwargs)
+    if packable:
+        looked_through, as_it_is = both_ways(payload)
+        assert as_it_is == looked_through
+
+
+class Colour(enum.IntEnum):
+    RED = 1
+
+
+@dataclasses.dataclass
+class Point:
+    x: int = 1
+
+
+PARTS: list[tuple[Any, bool]] = [
+    (
+        {
+            "id": 1,
+            "email": "a@x.org",
+            "groups": ["basic"],
+            "at": datetime(2026, 1, 1, tzinfo=timezone.utc),
+        },
+        True,
+    ),
+    ([{"id": 1}, {"id": 2**70}], True),
+    ({"password": "x", "user": {"token": "y"}}, True),
+    ({"amount": Decimal("1.5"), "day": date(2026, 1, 1), "key": UUID(int=1), "raw": b"x"}, True),
+    (collections.OrderedDict(a=[1, None]), True),
+    (collections.deque([1]), True),
+    (object(), True),  # an Omitted marker
+    ((1, 2), False),
+    ([(1, 2)], False),
+    ({"deep": {"er": [{1}]}}, False),
+    ({1: "a key that is no text"}, False),
+    (Colour.RED, False),
+    ([Colour.RED], False),
+    (Point(), False),
+    (ValueError("x"), False),
+    (Path("x"), False),
+]
+
+
+@pytest.mark.parametrize(("part", "packable"), PARTS)
+def test_what_is_packable(part: Any, packable: bool) -> None:
+    """Maps with texts for keys, lists, and values without parts, wherever they lie."""
+    for kwargs in ({"part": part}, {"parts": [part]}, {"parts": {"part": part}}):
+        payload, found = Projection().packable_payload(kwargs)
+        assert found is packable
+        looked_through, as_it_is = both_ways(payload) if packable else (b"", b"")
+        assert as_it_is == looked_through
