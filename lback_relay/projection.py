@@ -77,7 +77,7 @@ class Projection:
         return self.packable_payload(kwargs)[0]
 
     def packable_payload(self, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
-        """Return the payload, and whether it is :attr:`Walk.packable`. False says nothing."""
+        """Return the payload, and whether it is :attr:`Walk.packable`; False is no proof."""
         walk = self._walk()
         payload = dict(kwargs)
         secrets = secrets_of(payload)

@@ -137,7 +137,7 @@ class Walk:
         try:
             rest = [name for name, value in values.items() if type(value) not in _AT_ONCE]
         except Exception:  # noqa: BLE001 - a class's own hash may raise
-            rest = [name for name, value in values.items() if type(value) not in (str, Redacted)]
+            rest = [name for name, value in values.items() if not _is_clean(type(value))]
         lists = {}
         for name in rest:
             copied = self._texts_of(values[name])
@@ -230,6 +230,10 @@ class Walk:
         if len(original) <= limit:
             return clean
         return f"{clean[:limit]}… [cut by lback_relay: {len(original)} characters]"
+
+
+def _is_clean(kind: type) -> bool:
+    return kind is str or kind is Redacted  # not by ==, which may be the class's own
 
 
 def _unreadable(path: str, kind: type, error: Exception) -> Omitted:

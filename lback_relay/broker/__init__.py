@@ -38,8 +38,8 @@ def connect(
         namespace: first part of every key and channel.
         timeout_s: how long a call that does not block may take, connecting included.
         client_name: shown by ``CLIENT LIST``.
-        busy_poll: whether a thread looks for a reply, for a tenth of a millisecond, before it falls
-            asleep: for callers who wait for each reply.
+        busy_poll: whether a thread looks for a reply, for less than 0.1 ms, before it falls asleep:
+            for callers who wait for each reply.
 
     Raises:
         ConfigError: the URL can't be used; for ``memory://`` also when fakeredis is missing.

@@ -173,6 +173,9 @@ def test_a_class_whose_hash_raises_breaks_neither_map_nor_payload() -> None:
         def __hash__(cls) -> int:
             raise RuntimeError
 
+        def __eq__(cls, other: object) -> bool:
+            raise RuntimeError
+
     class Unhashable(metaclass=Meta):
         pass
 
