@@ -5,126 +5,23 @@ Hypothesis makes the values and the bytes.
 
 from __future__ import annotations
 
-import collections
-import dataclasses
-import enum
-import string
-from datetime import date, datetime, time, timedelta, timezone
-from decimal import Decimal
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from datetime import datetime, time
 from typing import Any
 from unittest import mock
-from uuid import UUID
 
 import msgpack
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.relayed_values import codec, envelopes, texts
 
 from lback_relay import codec as codec_module
-from lback_relay.codec import decode, encode, encode_fields
+from lback_relay.codec import decode, encode
 from lback_relay.codec_reader import read_body
 from lback_relay.envelope import Envelope
 from lback_relay.errors import EnvelopeError, MalformedEnvelope
-from lback_relay.markers import Omitted, Redacted, UnknownValue
-from lback_relay.projection import Projection
-from lback_relay.snapshot import (
-    EntitySnapshot,
-    EnumSnapshot,
-    ExceptionSnapshot,
-    IntEnumSnapshot,
-    ObjectSnapshot,
-    ReferenceSnapshot,
-    RequestSnapshot,
-    ResponseSnapshot,
-    SenderSnapshot,
-    TextEnumSnapshot,
-)
 
 HEADER = b"LR\x01\x00"
-
-settings.register_profile(
-    "codec",
-    deadline=None,
-    max_examples=200,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-codec = settings.get_profile("codec")
-
-texts = st.text(st.characters(exclude_categories=()), max_size=12)  # lone surrogates too
-names = st.text(string.ascii_letters + "._", min_size=1, max_size=12)
-# Whole seconds: datetime.fromisoformat loses less (CPython reads "+00:00:00.000001" as UTC).
-zones = st.integers(-86_399, 86_399).map(lambda offset: timezone(timedelta(seconds=offset)))
-hashable_leaves = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.integers(-(2**200), 2**200),
-    st.floats(allow_nan=False),
-    texts,
-    st.binary(max_size=12),
-    st.datetimes(),
-    st.datetimes(timezones=zones),
-    st.dates(),
-    st.times(),
-    st.times(timezones=zones),
-    st.timedeltas(),
-    st.decimals(allow_nan=False),
-    st.uuids(),
-    texts.map(PurePosixPath),
-    texts.map(PureWindowsPath),
-)
-keys = st.one_of(hashable_leaves, st.tuples(hashable_leaves, hashable_leaves))
-markers = st.one_of(
-    st.builds(Redacted, texts),
-    st.builds(Omitted, texts, names, texts, texts),
-    st.builds(UnknownValue, st.integers(100, 127), st.binary(max_size=8)),
-    st.builds(SenderSnapshot, names),
-    st.builds(ReferenceSnapshot, names, names, names),
-)
-
-
-def containers(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    attributes = st.dictionaries(names, values, max_size=4)
-    items = st.lists(values, max_size=3).map(tuple)
-    return st.one_of(
-        st.lists(values, max_size=4),
-        items,
-        st.sets(keys, max_size=4),
-        st.frozensets(keys, max_size=4),
-        st.dictionaries(texts, values, max_size=4),
-        st.dictionaries(keys, values, max_size=4),
-        st.builds(EntitySnapshot, names, attributes, st.none() | items),
-        st.builds(RequestSnapshot, names, attributes),
-        st.builds(ResponseSnapshot, names, attributes),
-        st.builds(ObjectSnapshot, names, attributes),
-        st.builds(
-            ExceptionSnapshot,
-            names,
-            items,
-            attributes,
-            st.lists(texts, max_size=2).map(tuple),
-            st.none() | st.builds(ExceptionSnapshot, names, items),
-        ),
-        st.builds(EnumSnapshot, names, st.none() | texts, values, texts),
-        st.builds(IntEnumSnapshot, names, names, st.integers(), texts),
-        st.builds(TextEnumSnapshot, names, names, texts, texts),
-    )
-
-
-values = st.recursive(hashable_leaves | markers, containers, max_leaves=12)
-envelopes = st.builds(
-    Envelope,
-    id=texts,
-    signal=texts,
-    sender=values,
-    payload=st.dictionaries(texts, values, max_size=4),
-    sent_at=st.datetimes(timezones=st.just(timezone.utc)),
-    delivery=st.lists(texts, max_size=2).map(tuple),
-    origin=texts,
-    trace=st.dictionaries(texts, texts, max_size=2),
-    extra=st.dictionaries(texts.filter(lambda name: name != "trace"), values, max_size=2),
-)
 
 
 def exact(value: Any) -> Any:
@@ -397,70 +294,3 @@ def test_an_error_quotes_no_value() -> None:
     assert "horse" not in str(info.value)
     assert info.value.__cause__ is None
     assert info.value.__suppress_context__
-
-
-def both_ways(payload: dict[str, Any]) -> tuple[bytes, bytes]:
-    """Return an envelope's bytes, the payload looked through and not."""
-    fields: tuple[Any, ...] = ("id", "signal", None, payload, 0, ("queue",), "host:1", {})
-    return (
-        encode_fields(fields, max_bytes=1 << 20),
-        encode_fields(fields, max_bytes=1 << 20, packable=True),
-    )
-
-
-@codec
-@given(st.dictionaries(texts, values, max_size=4), st.booleans())
-def test_a_payload_that_is_packable_needs_no_look(kwargs: dict[str, Any], revealing: bool) -> None:
-    """The projection's word on it can be relied upon, whatever was sent."""
-    projection = Projection(reveal=["user.password"] if revealing else [])
-    payload, packable = projection.packable_payload(kwargs)
-    if packable:
-        looked_through, as_it_is = both_ways(payload)
-        assert as_it_is == looked_through
-
-
-class Colour(enum.IntEnum):
-    RED = 1
-
-
-@dataclasses.dataclass
-class Point:
-    x: int = 1
-
-
-PARTS: list[tuple[Any, bool]] = [
-    (
-        {
-            "id": 1,
-            "email": "a@x.org",
-            "groups": ["basic"],
-            "at": datetime(2026, 1, 1, tzinfo=timezone.utc),
-        },
-        True,
-    ),
-    ([{"id": 1}, {"id": 2**70}], True),
-    ({"password": "x", "user": {"token": "y"}}, True),
-    ({"amount": Decimal("1.5"), "day": date(2026, 1, 1), "key": UUID(int=1), "raw": b"x"}, True),
-    (collections.OrderedDict(a=[1, None]), True),
-    (collections.deque([1]), True),
-    (object(), True),  # an Omitted marker
-    ((1, 2), False),
-    ([(1, 2)], False),
-    ({"deep": {"er": [{1}]}}, False),
-    ({1: "a key that is no text"}, False),
-    (Colour.RED, False),
-    ([Colour.RED], False),
-    (Point(), False),
-    (ValueError("x"), False),
-    (Path("x"), False),
-]
-
-
-@pytest.mark.parametrize(("part", "packable"), PARTS)
-def test_what_is_packable(part: Any, packable: bool) -> None:
-    """Maps with texts for keys, lists, and values without parts, wherever they lie."""
-    for kwargs in ({"part": part}, {"parts": [part]}, {"parts": {"part": part}}):
-        payload, found = Projection().packable_payload(kwargs)
-        assert found is packable
-        looked_through, as_it_is = both_ways(payload) if packable else (b"", b"")
-        assert as_it_is == looked_through
