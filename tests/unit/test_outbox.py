@@ -60,7 +60,11 @@ def publisher() -> RecordingPublisher:
 
 
 @pytest.fixture
-def relay(broker: RecordingBroker, publisher: RecordingPublisher) -> Iterator[Relay]:
+def relay(
+    engine: Engine,  # to be disposed of after the relay is closed, which connects
+    broker: RecordingBroker,
+    publisher: RecordingPublisher,
+) -> Iterator[Relay]:
     """A relay whose one signal goes through the outbox."""
     relay = Relay(CONFIG, publisher=cast(Any, publisher))
     relay.outbox = Outbox(CONFIG, connect_broker=connecting(broker))
