@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import redis
 
+from lback_relay import Relay, RelayConfig
 from lback_relay.broker import direct
 from lback_relay.broker.direct import LOOK_S, MOST_BLIND, DirectConnections
 
@@ -150,3 +151,30 @@ def test_a_connection_that_ends_meanwhile_is_not_used_again(
     ending.ends = False
     assert connections.call([("PING",)]) == [b"OK"]
     assert ending.made == 2
+
+
+@pytest.mark.parametrize(("publishing", "looks"), [("sync", True), ("background", False)])
+def test_a_relay_looks_where_its_senders_wait(
+    monkeypatch: pytest.MonkeyPatch, publishing: str, looks: bool
+) -> None:
+    """A thread in the background would take the interpreter from those who send."""
+    made: list[DirectConnections] = []
+    init = DirectConnections.__init__
+
+    def noted(self: DirectConnections, *arguments: Any, **options: Any) -> None:
+        init(self, *arguments, **options)
+        made.append(self)
+
+    monkeypatch.setattr(DirectConnections, "__init__", noted)
+    config = {
+        "signals": ["order_paid"],
+        "publishing": publishing,
+        "url": "redis://127.0.0.1:1",  # nobody answers there, which is said at once
+        "spool_dir": "off",
+        "flush_timeout_s": 0.25,
+    }
+    relay = Relay(RelayConfig.from_mapping(config, environ={}))
+    relay.relay("order_paid", None, {})
+    relay.flush(0.1)
+    relay.close()
+    assert {connections._busy_poll for connections in made} == {looks}

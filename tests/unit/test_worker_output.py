@@ -1,8 +1,11 @@
 """What the worker's process writes: a line that a handler prints comes at once, and whole."""
 
 import io
+import os
+import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,3 +80,15 @@ def test_an_output_that_is_not_the_interpreters_stays_as_it_is(
     monkeypatch.setattr(sys, "stdout", replaced)
     write_whole_lines()
     assert sys.stdout is replaced
+
+
+def test_the_command_loses_nothing_that_was_printed(tmp_path: Path) -> None:
+    """Not even when it is killed, as far as anybody can tell, in the next moment."""
+    (tmp_path / "relay.toml").write_text("[signals.user_registered]\n")
+    (tmp_path / "fatal.py").write_text("import os\nprint('Signal received')\nos._exit(9)\n")
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        [sys.executable, "-m", "lback_signal_worker", "fatal", "--config", "relay.toml"],
+        cwd=tmp_path, env=kept, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (9, "Signal received\n"), done.stderr
